@@ -1,0 +1,52 @@
+# make help lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+COLLECTION := .ansible/collections/ansible_collections/bulwark/stack
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready $(COLLECTION) ## Virtual environment, Docker engine, test images
+	@tests/hosts/setup.sh
+
+$(VENV)/.ready: requirements.txt
+	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	@echo "Installing the pinned Python packages"
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt 2>&1 | grep -v '^WARNING: Location' || true
+	@$(BIN)/ansible --version >/dev/null && touch $@
+
+$(COLLECTION):
+	@mkdir -p $(dir $@) && ln -sfn $(CURDIR) $@
+
+demo: setup ## Converge the whole stack onto a local test host and prove that it works
+	@python tests/demo/demo.py up
+
+demo-down: ## Remove the demo
+	@python3 tests/demo/demo.py down
+
+test: ## All tests; FAST=1 lint, contract and unit only; FULL=1 every case of every matrix
+	@tests/run.py $(if $(FAST),--fast) $(if $(FULL),--full)
+
+molecule: setup ## One scenario: make molecule S=redis [CMD=converge]
+	@molecule $(or $(CMD),test) -s $(S)
+
+bench: setup ## The figures of docs/benchmarks.md, as ratios within one run
+	@python tests/bench/bench.py
+
+docs: $(VENV)/.ready $(COLLECTION) ## Write docs/reference from the specs
+	@python tests/reference.py
+
+build: $(VENV)/.ready ## The collection archive
+	@ansible-galaxy collection build --force --output-path .ansible/build
+
+clean: demo-down ## Remove what setup made in this checkout
+	@rm -rf $(VENV) .ansible .demo .bench
+
+.PHONY: help setup demo demo-down test molecule bench docs build clean

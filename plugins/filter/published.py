@@ -1,0 +1,30 @@
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What roles publish for their neighbours, picked by the groups of a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def published(lists: dict[str, list[dict[str, Any]]], group_names: list[str]) -> list[dict[str, Any]]:
+    """The entries of the groups that the host is in, one after the other; C(all) counts for every host."""
+    groups = ["all", *group_names]
+    return [entry for group, entries in lists.items() if group in groups for entry in entries]
+
+
+def port_conflicts(rules: list[dict[str, Any]]) -> list[str]:
+    """One sentence for each port that two different services of a host want."""
+    owners: dict[tuple[int, str], str] = {}
+    problems = []
+    for rule in rules:
+        key = (int(rule["port"]), rule.get("proto", "tcp"))
+        other = owners.setdefault(key, rule["name"])
+        if other != rule["name"]:
+            problems.append(f"port {key[0]}/{key[1]} is wanted by both {other} and {rule['name']}; give one of them another port.")
+    return problems
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Any]:
+        return {"published": published, "port_conflicts": port_conflicts}

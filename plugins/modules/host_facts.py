@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Read in one round trip what the roles of this collection need to know of a host
+description:
+  - A small fact module. With it, most tasks can be decided on the controller and skipped there.
+  - Given O(known), the action plugin answers from it and does not contact the host.
+author: [the bulwark.stack maintainers (@bulwark)]
+extends_documentation_fragment: [bulwark.stack._attributes]
+options:
+  known:
+    description: The result of an earlier call in the same run.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Read the host
+  bulwark.stack.host_facts:
+    known: "{{ host_plan_host | default({}) }}"
+  register: host_plan_host
+"""
+
+RETURN = r"""
+distribution: {description: V(debian) or V(ubuntu)., returned: always, type: str}
+version: {description: The release, such as V(13) or V(24.04)., returned: always, type: str}
+codename: {description: The release's code name., returned: always, type: str}
+architecture: {description: As dpkg names it., returned: always, type: str}
+memory_mb: {description: Memory in MiB., returned: always, type: int}
+swap_mb: {description: Swap in MiB., returned: always, type: int}
+cpus: {description: Processors that are online., returned: always, type: int}
+disk_free_mb: {description: Free space of the root file system in MiB., returned: always, type: int}
+container: {description: Whether the host is a container., returned: always, type: bool}
+efi: {description: Whether it booted by EFI., returned: always, type: bool}
+addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
+packages: {description: Installed packages and their versions., returned: always, type: dict}
+users: {description: Accounts and their numbers., returned: always, type: dict}
+apt_lists: {description: Whether the package lists have ever been fetched., returned: always, type: bool}
+postgres_clusters:
+  description: PostgreSQL clusters with data, as V(17/main).
+  returned: always
+  type: list
+  elements: str
+"""
+
+import glob
+import os
+import pwd
+import re
+import shutil
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def os_release(text: str) -> dict[str, str]:
+    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in text.splitlines()) if key}
+
+
+def meminfo_mb(text: str, key: str) -> int:
+    found = re.search(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else 0
+
+
+def installed(text: str) -> dict[str, str]:
+    """Name to version of every package that a dpkg status file calls installed."""
+    packages = {}
+    for block in text.split("\n\n"):
+        if "\nStatus: install ok installed\n" in block or "\nStatus: hold ok installed\n" in block:
+            name = re.search(r"^Package: (\S+)", block, re.MULTILINE)
+            version = re.search(r"^Version: (\S+)", block, re.MULTILINE)
+            if name and version:
+                packages[name.group(1)] = version.group(1)
+    return packages
+
+
+def addresses(module: AnsibleModule) -> list[str]:
+    out = module.run_command(["ip", "-brief", "address", "show", "up"])[1]
+    found = [word.split("/")[0] for line in out.splitlines() for word in line.split()[2:]]
+    return [a for a in found if not a.startswith(("127.", "fe80:")) and a != "::1" and re.match(r"^[0-9a-f.:]+$", a)]
+
+
+def is_container(module: AnsibleModule) -> bool:
+    return module.run_command(["systemd-detect-virt", "--container", "--quiet"])[0] == 0
+
+
+def gather(module: AnsibleModule) -> dict[str, Any]:
+    release = os_release(read("/etc/os-release"))
+    memory = read("/proc/meminfo")
+    lists = glob.glob("/var/lib/apt/lists/*_Packages*") + glob.glob("/var/lib/apt/lists/*_InRelease")
+    return {
+        "distribution": release.get("ID", ""),
+        "version": release.get("VERSION_ID", ""),
+        "codename": release.get("VERSION_CODENAME", ""),
+        "architecture": read("/var/lib/dpkg/arch").split("\n")[0].strip()
+        or {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
+        "memory_mb": meminfo_mb(memory, "MemTotal"),
+        "swap_mb": meminfo_mb(memory, "SwapTotal"),
+        "cpus": os.cpu_count() or 1,
+        "disk_free_mb": shutil.disk_usage("/").free // 1048576,
+        "container": is_container(module),
+        "efi": os.path.isdir("/sys/firmware/efi"),
+        "addresses": addresses(module),
+        "packages": installed(read("/var/lib/dpkg/status")),
+        "users": {user.pw_name: user.pw_uid for user in pwd.getpwall()},
+        "apt_lists": bool(lists),
+        "postgres_clusters": sorted(
+            "/".join(path.split("/")[-3:-1]) for path in glob.glob("/var/lib/postgresql/*/*/PG_VERSION")
+        ),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"known": {"type": "dict", "default": {}}}, supports_check_mode=True)
+    module.exit_json(changed=False, **(module.params["known"] or gather(module)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sysctls
+short_description: Set many kernel parameters, now and for every boot, in one round trip
+description:
+  - Writes one C(sysctl.d) file and brings the running kernel to its values.
+  - A key that this kernel lacks, or that a container may not set, is reported and does not fail the run.
+author: [the bulwark.stack maintainers (@bulwark)]
+extends_documentation_fragment: [bulwark.stack._attributes]
+options:
+  path:
+    description: The file below C(/etc/sysctl.d).
+    type: path
+    required: true
+  values:
+    description: Key to value. Keys in dotted form, see C(sysctl.d(5)).
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Let Redis fork
+  bulwark.stack.sysctls:
+    path: /etc/sysctl.d/60-redis.conf
+    values: {vm.overcommit_memory: 1}
+"""
+
+RETURN = r"""
+unavailable: {description: Keys that this kernel lacks., returned: always, type: list, elements: str}
+refused: {description: Keys that the kernel did not let us set., returned: always, type: list, elements: str}
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def kernel_path(key: str) -> str:
+    """The file of a key. A slash inside a key stands for a dot in an interface name, as in sysctl.d(5)."""
+    return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+def same(first: str, second: str) -> bool:
+    return first.split() == second.split()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}, "values": {"type": "dict", "required": True}},
+        supports_check_mode=True,
+    )
+    path = module.params["path"]
+    values = {key: str(value) for key, value in module.params["values"].items()}
+    text = "# Managed by Ansible (bulwark.stack).\n" + "".join(f"{key} = {values[key]}\n" for key in sorted(values))
+    before = ""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as handle:
+            before = handle.read()
+    diffs = []
+    if before != text:
+        diffs.append({"before_header": path, "after_header": path, "before": before, "after": text})
+        if not module.check_mode:
+            with open(path + ".new", "w", encoding="utf-8") as handle:
+                handle.write(text)
+            os.chmod(path + ".new", 0o644)
+            os.replace(path + ".new", path)
+    unavailable, refused = [], []
+    for key, value in sorted(values.items()):
+        try:
+            with open(kernel_path(key), encoding="utf-8") as handle:
+                now = handle.read().strip()
+        except OSError:
+            unavailable.append(key)
+            continue
+        if same(now, value):
+            continue
+        if not module.check_mode:
+            try:
+                with open(kernel_path(key), "w", encoding="utf-8") as handle:
+                    handle.write(value)
+            except OSError:
+                refused.append(key)
+                continue
+        diffs.append({"before_header": key, "after_header": key, "before": now + "\n", "after": value + "\n"})
+    module.exit_json(
+        changed=bool(diffs), diff=diffs if module._diff else [], unavailable=unavailable, refused=refused
+    )
+
+
+if __name__ == "__main__":
+    main()

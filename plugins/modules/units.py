@@ -1,0 +1,278 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: units
+short_description: Install, enable, start and restart many systemd units in one round trip
+description:
+  - Writes unit files and drop-ins, reloads the manager when it must, enables and starts.
+  - A restart or a reload is decided by state and not by notification. A unit that started before one of its
+    files last changed is restarted, so a run that was killed half way is finished by the next one.
+author: [the bulwark.stack maintainers (@bulwark)]
+extends_documentation_fragment: [bulwark.stack._attributes]
+options:
+  units:
+    description: The units, in the order in which they are started.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Full name, with its suffix.
+        type: str
+        required: true
+      content:
+        description: Text of the unit file in C(/etc/systemd/system).
+        type: str
+      drop_in:
+        description: Name of the drop-in that O(units[].content) is for; the unit file itself is then not ours.
+        type: str
+      enabled:
+        description: Whether it starts at boot. Left as it is when not given.
+        type: bool
+      state:
+        description: V(absent) stops and disables it and removes the unit file. Left as it is when not given.
+        type: str
+        choices: [started, stopped, absent]
+      restart_on:
+        description: Files, links and directories; a change after the start of the unit restarts it.
+        type: list
+        elements: path
+        default: []
+      reload_on:
+        description: The same for a reload.
+        type: list
+        elements: path
+        default: []
+      wait:
+        description: Wait for start and stop jobs to end; V(false) for units that drain for hours.
+        type: bool
+        default: true
+"""
+
+EXAMPLES = r"""
+- name: Run Redis
+  bulwark.stack.units:
+    units:
+      - name: redis@broker.service
+        enabled: true
+        state: started
+        restart_on: [/etc/redis/broker.conf]
+"""
+
+RETURN = r"""
+started: {description: Units that were started., returned: always, type: list, elements: str}
+stopped: {description: Units that were stopped., returned: always, type: list, elements: str}
+restarted: {description: Units that were restarted., returned: always, type: list, elements: str}
+reloaded: {description: Units that were reloaded., returned: always, type: list, elements: str}
+"""
+
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+SPEC = {
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "content": {"type": "str"},
+            "drop_in": {"type": "str"},
+            "enabled": {"type": "bool"},
+            "state": {"type": "str", "choices": ["started", "stopped", "absent"]},
+            "restart_on": {"type": "list", "elements": "path", "default": []},
+            "reload_on": {"type": "list", "elements": "path", "default": []},
+            "wait": {"type": "bool", "default": True},
+        },
+    },
+}
+ETC = "/etc/systemd/system"
+# Reloads leave no trace in systemd; this directory is empty after a boot, when every unit is newer than its files.
+STAMPS = "/run/bulwark-units"
+PROPERTIES = "Id,Names,LoadState,ActiveState,UnitFileState,NeedDaemonReload,InactiveExitTimestampMonotonic"
+RUNNING = {"active", "activating", "reloading"}
+
+
+def unit_path(unit: dict[str, Any]) -> str:
+    if unit["drop_in"]:
+        return f"{ETC}/{unit['name']}.d/{unit['drop_in']}.conf"
+    return f"{ETC}/{unit['name']}"
+
+
+def read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return None
+
+
+def changed_at(paths: list[str]) -> float:
+    """The newest modification time of the paths, 0.0 when none of them exists."""
+    return max((os.lstat(path).st_mtime for path in paths if os.path.lexists(path)), default=0.0)
+
+
+def parse_show(text: str, names: list[str]) -> dict[str, dict[str, str]]:
+    """The blocks of C(systemctl show), in the order in which the names were asked for."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return dict(zip(names, blocks))
+
+
+class Manager:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.units: list[dict[str, Any]] = module.params["units"]
+        self.done: dict[str, list[str]] = {"started": [], "stopped": [], "restarted": [], "reloaded": []}
+        self.diffs: list[dict[str, str]] = []
+        self.state: dict[str, dict[str, str]] = {}
+
+    def systemctl(self, *words: str, wait: bool = True) -> str:
+        command = ["systemctl", *([] if wait else ["--no-block"]), *words]
+        rc, out, err = self.module.run_command(command, environ_update={"LC_ALL": "C"})
+        if rc:
+            names = [word for word in words[1:] if not word.startswith("-")]
+            self.module.fail_json(msg=f"{' '.join(command)} failed: {err.strip()}{self.journal(names)}")
+        return out
+
+    def journal(self, names: list[str]) -> str:
+        words = [word for name in names for word in ("-u", name)]
+        out = self.module.run_command(["journalctl", "--no-pager", "-n", "20", "-o", "cat", *words])[1]
+        return "\nThe last lines of its journal:\n" + out.strip() if out.strip() else ""
+
+    def show(self) -> None:
+        names = [unit["name"] for unit in self.units]
+        out = self.systemctl("show", "-p", PROPERTIES, *names) if names else ""
+        self.state = parse_show(out, names)
+
+    def note(self, title: str, before: str, after: str) -> None:
+        self.diffs.append({"before_header": title, "after_header": title, "before": before, "after": after})
+
+    def write_files(self) -> bool:
+        """Writes and removes unit files; tells whether the manager has to read them again."""
+        wrote = False
+        for unit in self.units:
+            path = unit_path(unit)
+            before = read(path)
+            after = None if unit["state"] == "absent" else unit["content"]
+            if before == after or (after is None and unit["state"] != "absent"):
+                continue
+            self.note(path, before or "", after or "")
+            wrote = True
+            if self.module.check_mode:
+                continue
+            if after is None:
+                self.stop(unit)
+                os.unlink(path)
+                continue
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            with open(path + ".new", "w", encoding="utf-8") as handle:
+                handle.write(after)
+            os.chmod(path + ".new", 0o644)
+            os.replace(path + ".new", path)
+        return wrote
+
+    def stop(self, unit: dict[str, Any]) -> None:
+        name = unit["name"]
+        if self.state.get(name, {}).get("ActiveState") in RUNNING:
+            self.done["stopped"].append(name)
+            self.note(name, "running\n", "stopped\n")
+            if not self.module.check_mode:
+                self.systemctl("stop", name, wait=unit["wait"])
+        if unit["state"] == "absent" and self.state.get(name, {}).get("UnitFileState") == "enabled":
+            self.enable([name], False)
+
+    def enable(self, names: list[str], wanted: bool) -> None:
+        for name in names:
+            self.note(name, f"{'disabled' if wanted else 'enabled'}\n", f"{'enabled' if wanted else 'disabled'}\n")
+        if names and not self.module.check_mode:
+            self.systemctl("enable" if wanted else "disable", *names)
+
+    def missing(self, name: str) -> bool:
+        return self.state[name].get("LoadState") in ("not-found", None)
+
+    def run(self) -> None:
+        self.show()
+        wrote = self.write_files()
+        stale = any(block.get("NeedDaemonReload") == "yes" for block in self.state.values())
+        if (wrote or stale) and not self.module.check_mode:
+            self.systemctl("daemon-reload")
+            self.show()
+        present = [unit for unit in self.units if unit["state"] != "absent"]
+        for unit in present:
+            wanted = unit["state"] == "started" or unit["enabled"]
+            if self.missing(unit["name"]) and wanted and not self.module.check_mode:
+                self.module.fail_json(msg=f"{unit['name']} does not exist on this host.")
+        for wanted in (True, False):
+            self.enable([u["name"] for u in present if u["enabled"] is wanted and self.enabled(u["name"]) is not wanted], wanted)
+        for unit in present:
+            self.converge(unit)
+        if not self.module.check_mode:
+            self.assert_healthy([u["name"] for u in present if u["state"] == "started" and u["wait"]])
+
+    def enabled(self, name: str) -> bool | None:
+        """Whether it starts at boot; None for units that cannot be enabled, which is then left alone."""
+        state = self.state[name].get("UnitFileState", "")
+        if state in ("enabled", "enabled-runtime", "alias"):
+            return True
+        return False if state in ("disabled", "") else None
+
+    def converge(self, unit: dict[str, Any]) -> None:
+        name = unit["name"]
+        running = self.state[name].get("ActiveState") in RUNNING
+        if unit["state"] == "stopped":
+            self.stop(unit)
+        elif unit["state"] == "started" and not running:
+            self.act("started", "start", unit)
+        elif running:
+            started = self.started_at(name)
+            own = [unit_path(unit)] if unit["content"] is not None else []
+            if changed_at(unit["restart_on"] + own) > started:
+                self.act("restarted", "restart", unit)
+            elif changed_at(unit["reload_on"]) > max(started, changed_at([f"{STAMPS}/{name}"])):
+                self.act("reloaded", "reload", unit)
+
+    def started_at(self, name: str) -> float:
+        """Wall-clock time at which the unit began to start, by today's clock."""
+        microseconds = int(self.state[name].get("InactiveExitTimestampMonotonic") or 0)
+        return time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - microseconds / 1e6)
+
+    def act(self, kind: str, verb: str, unit: dict[str, Any]) -> None:
+        name = unit["name"]
+        self.done[kind].append(name)
+        self.note(name, "stopped\n" if kind == "started" else "running\n", kind + "\n")
+        if self.module.check_mode:
+            return
+        stamp = time.time()
+        if self.state[name].get("ActiveState") == "failed":
+            self.systemctl("reset-failed", name)
+        self.systemctl(verb, name, wait=unit["wait"])
+        if kind == "reloaded":
+            os.makedirs(STAMPS, mode=0o755, exist_ok=True)
+            with open(f"{STAMPS}/{name}", "w", encoding="utf-8"):
+                os.utime(f"{STAMPS}/{name}", (stamp, stamp))
+
+    def assert_healthy(self, names: list[str]) -> None:
+        if not any(self.done.values()):
+            return
+        self.show()
+        failed = [name for name in names if self.state[name].get("ActiveState") == "failed"]
+        if failed:
+            self.module.fail_json(msg=f"{', '.join(failed)} failed right after the start.{self.journal(failed)}")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    manager = Manager(module)
+    manager.run()
+    module.exit_json(changed=bool(manager.diffs), diff=manager.diffs if module._diff else [], **manager.done)
+
+
+if __name__ == "__main__":
+    main()
