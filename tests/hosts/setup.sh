@@ -53,7 +53,7 @@ image() {
   docker image inspect "bulwark-base:$1" >/dev/null 2>&1 || base_image "$1"
   context=$(mktemp -d)
   trap 'rm -rf "$context"' RETURN
-  cp "$here/Dockerfile" "$context/"
+  cp "$here/Dockerfile" "$here/test-host.service" "$context/"
   mkdir "$context/ca"
   # A host trusts what the controller trusts; this matters behind proxies that inspect TLS.
   cp /usr/local/share/ca-certificates/*.crt "$context/ca/" 2>/dev/null || true
@@ -63,7 +63,7 @@ image() {
     index=$(python3 -m pip config get global.index-url 2>/dev/null || true)
     case ${PIP_INDEX_URL:-$index} in http*) echo "index-url = ${PIP_INDEX_URL:-$index}" ;; esac
   } >"$context/pip.conf"
-  docker build -q --build-arg "BASE=bulwark-base:$1" -t "bulwark-host:$1" "$context" >/dev/null
+  DOCKER_BUILDKIT=0 docker build -q --build-arg "BASE=bulwark-base:$1" -t "bulwark-host:$1" "$context" >/dev/null 2>&1
 }
 
 engine
