@@ -40,7 +40,7 @@ efi: {description: Whether it booted by EFI., returned: always, type: bool}
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 users: {description: Accounts and their numbers., returned: always, type: dict}
-apt_lists: {description: Whether the package lists have ever been fetched., returned: always, type: bool}
+dpkg_interrupted: {description: Whether dpkg was cut off in the middle of its work., returned: always, type: bool}
 postgres_clusters:
   description: PostgreSQL clusters with data, as V(17/main).
   returned: always
@@ -49,6 +49,7 @@ postgres_clusters:
 """
 
 import glob
+import json
 import os
 import pwd
 import re
@@ -67,7 +68,7 @@ def read(path: str) -> str:
 
 
 def os_release(text: str) -> dict[str, str]:
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in text.splitlines()) if key}
+    return {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in text.splitlines()) if key}
 
 
 def meminfo_mb(text: str, key: str) -> int:
@@ -87,10 +88,18 @@ def installed(text: str) -> dict[str, str]:
     return packages
 
 
-def addresses(module: AnsibleModule) -> list[str]:
-    out = module.run_command(["ip", "-brief", "address", "show", "up"])[1]
-    found = [word.split("/")[0] for line in out.splitlines() for word in line.split()[2:]]
-    return [a for a in found if not a.startswith(("127.", "fe80:")) and a != "::1" and re.match(r"^[0-9a-f.:]+$", a)]
+def interrupted() -> bool:
+    """Whether dpkg has work left over, as dpkg itself tells: a journal, or a package half way between states."""
+    status = read("/var/lib/dpkg/status")
+    half = re.search(r"^Status: \S+ \S+ (unpacked|half-configured|half-installed|triggers-pending)$", status, re.MULTILINE)
+    return bool(half or glob.glob("/var/lib/dpkg/updates/[0-9]*"))
+
+
+def addresses(text: str) -> list[str]:
+    """The addresses in the output of C(ip -json address), without loopback and link-local ones."""
+    links = json.loads(text or "[]")
+    found = [info.get("local", "") for link in links for info in link.get("addr_info", [])]
+    return [a for a in found if a and not a.startswith(("127.", "fe80:")) and a != "::1"]
 
 
 def is_container(module: AnsibleModule) -> bool:
@@ -100,7 +109,6 @@ def is_container(module: AnsibleModule) -> bool:
 def gather(module: AnsibleModule) -> dict[str, Any]:
     release = os_release(read("/etc/os-release"))
     memory = read("/proc/meminfo")
-    lists = glob.glob("/var/lib/apt/lists/*_Packages*") + glob.glob("/var/lib/apt/lists/*_InRelease")
     return {
         "distribution": release.get("ID", ""),
         "version": release.get("VERSION_ID", ""),
@@ -113,10 +121,10 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "disk_free_mb": shutil.disk_usage("/").free // 1048576,
         "container": is_container(module),
         "efi": os.path.isdir("/sys/firmware/efi"),
-        "addresses": addresses(module),
+        "addresses": addresses(module.run_command(["ip", "-json", "address", "show", "up"])[1]),
         "packages": installed(read("/var/lib/dpkg/status")),
         "users": {user.pw_name: user.pw_uid for user in pwd.getpwall()},
-        "apt_lists": bool(lists),
+        "dpkg_interrupted": interrupted(),
         "postgres_clusters": sorted(
             "/".join(path.split("/")[-3:-1]) for path in glob.glob("/var/lib/postgresql/*/*/PG_VERSION")
         ),

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Installs what is missing with ansible.builtin.apt, and says in one sentence what stands in the way."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# What apt prints → what a person does. The first that matches counts.
+REASONS = (
+    (r"lock|is another process using it", "another program has held the package lock for {seconds} s; wait until it has ended "
+     "(ps -ef | grep -E 'apt|dpkg' shows it), then run again"),
+    (r"No space left|enough free space", "the disk is full; free some space (apt-get clean, journalctl --vacuum-size=100M), then run again"),
+    (r"No package matching|Unable to locate package|has no installation candidate|no available installation candidate|Version .* not found",
+     "the package sources do not offer {names}; look at the version or the source that you asked for"),
+    (r"Failed to fetch|Could not connect|Could not resolve|Temporary failure|update apt cache|Unable to fetch|NO_PUBKEY|not signed",
+     "a package source cannot be used; look at /etc/apt/sources.list.d, the network and the proxy, then run again"),
+)
+
+
+def explain(message: str, names: list[str], seconds: int) -> str:
+    """The sentence for an apt error, apt's own last words where no reason is known."""
+    for pattern, sentence in REASONS:
+        if re.search(pattern, message):
+            return sentence.format(names=", ".join(names), seconds=seconds)
+    return message.strip().splitlines()[-1] if message.strip() else "apt failed without a word"
+
+
+def missing(names: list[str], known: dict[str, str]) -> list[str]:
+    """The names that are not installed, or not in the version that C(name=version) asks for."""
+    return [name for name in names if known.get(name.partition("=")[0]) not in pinned(name, known)]
+
+
+def pinned(name: str, known: dict[str, str]) -> tuple[str, ...]:
+    package, _, version = name.partition("=")
+    installed = known.get(package)
+    return (version,) if version else (installed,) if installed else ()
+
+
+class ActionModule(ActionBase):
+    _VALID_ARGS = frozenset(("names", "host", "lock_timeout_seconds"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        names = list(self._task.args["names"])
+        host = self._task.args["host"]
+        seconds = int(self._task.args.get("lock_timeout_seconds", 600))
+        wanted = missing(names, host["packages"])
+        if not wanted:
+            return {**result, "changed": False, "skipped": True, "skip_reason": "All are installed."}
+        # An image may carry lists that are weeks old, whose packages are gone from the mirror.
+        arguments = {"name": wanted, "install_recommends": False, "lock_timeout": seconds, "update_cache": True, "cache_valid_time": 3600}
+        if any("=" in name for name in wanted):
+            arguments["allow_downgrade"] = True
+        done = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
+        if done.get("failed") and not done.get("unreachable"):
+            said = " ".join(str(done.get(key) or "") for key in ("msg", "stderr", "stdout"))
+            name = (task_vars or {}).get("inventory_hostname", "the host")
+            return {**result, "failed": True, "changed": False, "msg": f"{name}: {explain(said, wanted, seconds)}.", "apt": said[-2000:]}
+        done.pop("invocation", None)
+        return {**result, **done}
