@@ -11,13 +11,23 @@ from ansible.plugins.action import ActionBase
 
 # What apt prints → what a person does. The first that matches counts.
 REASONS = (
-    (r"lock|is another process using it", "another program has held the package lock for {seconds} s; wait until it has ended "
-     "(ps -ef | grep -E 'apt|dpkg' shows it), then run again"),
-    (r"No space left|enough free space", "the disk is full; free some space (apt-get clean, journalctl --vacuum-size=100M), then run again"),
-    (r"No package matching|Unable to locate package|has no installation candidate|no available installation candidate|Version .* not found",
-     "the package sources do not offer {names}; look at the version or the source that you asked for"),
-    (r"Failed to fetch|Could not connect|Could not resolve|Temporary failure|update apt cache|Unable to fetch|NO_PUBKEY|not signed",
-     "a package source cannot be used; look at /etc/apt/sources.list.d, the network and the proxy, then run again"),
+    (
+        r"lock|is another process using it",
+        "another program has held the package lock for {seconds} s; wait until it has ended "
+        "(ps -ef | grep -E 'apt|dpkg' shows it), then run again",
+    ),
+    (
+        r"No space left|enough free space",
+        "the disk is full; free some space (apt-get clean, journalctl --vacuum-size=100M), then run again",
+    ),
+    (
+        r"No package matching|Unable to locate package|has no installation candidate|no available installation candidate|Version .* not found",
+        "the package sources do not offer {names}; look at the version or the source that you asked for",
+    ),
+    (
+        r"Failed to fetch|Could not connect|Could not resolve|Temporary failure|update apt cache|Unable to fetch|NO_PUBKEY|not signed",
+        "a package source cannot be used; look at /etc/apt/sources.list.d, the network and the proxy, then run again",
+    ),
 )
 
 
@@ -51,14 +61,29 @@ class ActionModule(ActionBase):
         wanted = missing(names, host["packages"])
         if not wanted:
             return {**result, "changed": False, "skipped": True, "skip_reason": "All are installed."}
+        if self._task.check_mode:
+            # apt itself could not tell: on a new host its lists are not there yet, and check mode fetches none.
+            return {**result, "changed": True, "diff": {"before": "", "after": "".join(f"{name}\n" for name in wanted)}}
         # An image may carry lists that are weeks old, whose packages are gone from the mirror.
-        arguments = {"name": wanted, "install_recommends": False, "lock_timeout": seconds, "update_cache": True, "cache_valid_time": 3600}
+        arguments = {
+            "name": wanted,
+            "install_recommends": False,
+            "lock_timeout": seconds,
+            "update_cache": True,
+            "cache_valid_time": 3600,
+        }
         if any("=" in name for name in wanted):
             arguments["allow_downgrade"] = True
         done = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
         if done.get("failed") and not done.get("unreachable"):
             said = " ".join(str(done.get(key) or "") for key in ("msg", "stderr", "stdout"))
             name = (task_vars or {}).get("inventory_hostname", "the host")
-            return {**result, "failed": True, "changed": False, "msg": f"{name}: {explain(said, wanted, seconds)}.", "apt": said[-2000:]}
+            return {
+                **result,
+                "failed": True,
+                "changed": False,
+                "msg": f"{name}: {explain(said, wanted, seconds)}.",
+                "apt": said[-2000:],
+            }
         done.pop("invocation", None)
         return {**result, **done}
