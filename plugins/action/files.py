@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.template import generate_ansible_template_vars, trust_as_template
 
@@ -18,7 +19,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = dict(self._task.args)
-        args["files"] = [self._resolve(dict(entry), task_vars or {}) for entry in args.get("files") or []]
+        files = args.get("files") or []
+        if not isinstance(files, list) or not all(isinstance(entry, dict) for entry in files):
+            raise AnsibleActionFail("files: this wants a list of dictionaries, each with a path.")
+        args["files"] = [self._resolve(dict(entry), task_vars or {}) for entry in files]
         result.update(self._execute_module("bulwark.stack.files", module_args=args, task_vars=task_vars))
         return result
 
@@ -29,13 +33,14 @@ class ActionModule(ActionBase):
         if len(sources) > 1:
             raise AnsibleActionFail(f"files: {path} has {' and '.join(sources)}; give one of them.")
         content = entry.pop("content", None)
-        if "template" in entry:
+        secret = boolean(entry.pop("secret", False))
+        if entry.get("template") is not None:
             content = self._render(entry.pop("template"), path, entry.pop("vars", None) or {}, task_vars)
-        elif "src" in entry:
+        elif entry.get("src") is not None:
             with open(self._needle("files", entry.pop("src"), path), encoding="utf-8") as handle:
                 content = handle.read()
         if content is not None:
-            entry["secret_content" if entry.pop("secret", False) else "content"] = content
+            entry["secret_content" if secret else "content"] = content
         return entry
 
     def _needle(self, folder: str, name: str, path: str) -> str:

@@ -78,9 +78,13 @@ def checked(services: list[str], overrides: dict[str, Any]) -> dict[str, int]:
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise AnsibleFilterError(f"host_plan: there is no service '{name}'.{hint} Known are: {', '.join(known)}.")
     try:
-        return {name: int(value) for name, value in overrides.items()}
+        fixed = {name: int(value) for name, value in overrides.items()}
     except (TypeError, ValueError) as exc:
         raise AnsibleFilterError(f"host_plan_memory_overrides_mb wants whole MiB for each service: {exc}.") from exc
+    for name, megabytes in fixed.items():
+        if megabytes < 0:
+            raise AnsibleFilterError(f"host_plan_memory_overrides_mb: {name} cannot have {megabytes} MiB.")
+    return fixed
 
 
 def host_plan_memory(memory_mb: int, services: list[str], overrides: dict[str, Any] | None = None) -> dict[str, int]:
@@ -98,15 +102,15 @@ def host_plan_memory(memory_mb: int, services: list[str], overrides: dict[str, A
             f"host_plan: this host has {memory_mb} MiB; the plan needs {MEMORY_AT_LEAST_MB} MiB at least. "
             "Take a larger plan at the provider."
         )
-    plan = {}
-    for name, share in (("system", SYSTEM), ("reserve", RESERVE)):
-        plan[name] = fixed.get(name, int(min(max(share.memory_percent * memory_mb / 100, share.memory_floor_mb), share.memory_cap_mb)))
-    for name in services:
-        if name in fixed:
-            plan[name] = fixed[name]
+    # Whole MiB only at the end: a larger host must never give a service less because something else was rounded up.
+    exact: dict[str, float] = {
+        name: fixed.get(name, kept(share, memory_mb / 100)) for name, share in (("system", SYSTEM), ("reserve", RESERVE))
+    }
+    exact.update({name: fixed[name] for name in services if name in fixed})
     open_shares = {name: SHARES[name] for name in services if name not in fixed}
-    left = memory_mb - sum(plan.values())
+    left = memory_mb - sum(exact.values())
     floors = sum(share.memory_floor_mb for share in open_shares.values())
+    plan = {name: int(value + 1e-6) for name, value in exact.items()}
     plan.update(fill(max(left, floors), open_shares) if open_shares else {})
     if sum(plan.values()) > memory_mb:
         raise AnsibleFilterError(

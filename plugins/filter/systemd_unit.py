@@ -11,9 +11,11 @@ from ansible.errors import AnsibleFilterError
 ORDER = ("Unit", "Service", "Socket", "Timer", "Slice", "Mount", "Path", "Install")
 
 
-def text_of(value: Any) -> str:
+def text_of(section: str, key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if "\n" in str(value):
+        raise AnsibleFilterError(f"systemd_unit: {section}.{key} has a line break, which would start another setting; use a list.")
     return str(value)
 
 
@@ -30,7 +32,7 @@ def render(sections: dict[str, dict[str, Any]]) -> str:
         for key, value in sections[section].items():
             for item in value if isinstance(value, list) else [value]:
                 if item is not None:
-                    lines.append(f"{key}={text_of(item)}")
+                    lines.append(f"{key}={text_of(section, key, item)}")
     return "\n".join(lines) + "\n"
 
 
@@ -46,7 +48,7 @@ def systemd_units(units: list[dict[str, Any]], sandbox: dict[str, Any]) -> list[
         sections = dict(unit.get("sections") or {})
         own_service = unit["name"].endswith(".service") and "Service" in sections and not unit.get("drop_in")
         if unit.get("sandbox", own_service):
-            sections["Service"] = {**sandbox, **sections.get("Service", {})}
+            sections["Service"] = {**sandbox, **(sections.get("Service") or {})}
         if sections:
             entry["content"] = render(sections)
         done.append(entry)

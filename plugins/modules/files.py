@@ -10,7 +10,9 @@ short_description: Place many files, directories and links in one round trip
 description:
   - Brings a list of files, directories and links to the state that is asked for, in the order given.
   - Templates are rendered on the controller, so that a role costs one round trip however many files it has.
-  - When O(validate) fails, every file that this call changed is put back before the module fails.
+  - When O(validate) fails, every file and link that this call changed is put back, with its old time stamps, before the
+    module fails. Directories that were made or removed stay so.
+  - A link in the place of a file is replaced; without any source the file that it points at gets its owner and mode.
 author: [the bulwark.stack maintainers (@bulwark)]
 extends_documentation_fragment: [bulwark.stack._attributes]
 options:
@@ -60,8 +62,8 @@ options:
         type: str
         default: root
       mode:
-        description: Octal mode; V(0644) for files and V(0755) for directories unless given.
-        type: str
+        description: Octal mode in quotes; V(0644) for files and V(0755) for directories unless given.
+        type: raw
       create_only:
         description: Leave a file that exists as it is.
         type: bool
@@ -104,6 +106,7 @@ import difflib
 import grp
 import os
 import pwd
+import re
 import shutil
 import tempfile
 from typing import Any
@@ -127,7 +130,7 @@ SPEC = {
             "target": {"type": "path"},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
-            "mode": {"type": "str"},
+            "mode": {"type": "raw"},
             "create_only": {"type": "bool", "default": False},
             "validate": {"type": "str"},
         },
@@ -145,7 +148,7 @@ class Placer:
         self.module = module
         self.changed: list[str] = []
         self.diffs: list[dict[str, str]] = []
-        self.undo: list[tuple[str, bytes | None, os.stat_result | None]] = []
+        self.undo: list[tuple[str, bytes | str | None, os.stat_result | None]] = []
 
     def fail(self, message: str) -> None:
         self.roll_back()
@@ -156,9 +159,25 @@ class Placer:
             if before is None or info is None:
                 if os.path.lexists(path):
                     os.unlink(path)
+            elif isinstance(before, str):
+                self.link(path, before)
+                os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
             else:
                 self.write(path, before, info.st_uid, info.st_gid, info.st_mode & 0o7777)
+                # A unit that was up before the failed attempt is not to restart because of it.
+                os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
         self.undo = []
+
+    def remember(self, path: str) -> None:
+        """Keeps what is at the path: the text of a file, the target of a link, or that nothing is there."""
+        before: bytes | str | None = None
+        info = os.lstat(path) if os.path.lexists(path) else None
+        if os.path.islink(path):
+            before = os.readlink(path)
+        elif os.path.isfile(path):
+            with open(path, "rb") as handle:
+                before = handle.read()
+        self.undo.append((path, before, info))
 
     def place(self, entry: dict[str, Any]) -> None:
         for option in ("template", "src"):
@@ -181,8 +200,7 @@ class Placer:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
             return
-        if not os.path.islink(path):
-            self.remember(path)
+        self.remember(path)
         os.unlink(path)
 
     def place_link(self, entry: dict[str, Any]) -> None:
@@ -196,11 +214,15 @@ class Placer:
             self.fail(f"{path} is a directory, so it cannot become a link to {target}; move it away first.")
         self.note(path, f"-> {now}\n", f"-> {target}\n")
         if not self.module.check_mode:
-            temporary = f"{path}.bulwark-new"
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
-            os.symlink(target, temporary)
-            os.replace(temporary, path)
+            self.remember(path)
+            self.link(path, target)
+
+    def link(self, path: str, target: str) -> None:
+        temporary = f"{path}.bulwark-new"
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        os.symlink(target, temporary)
+        os.replace(temporary, path)
 
     def place_directory(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
@@ -216,20 +238,24 @@ class Placer:
     def place_file(self, entry: dict[str, Any]) -> None:
         path, secret = entry["path"], entry["secret_content"] is not None
         text = entry["secret_content"] if secret else entry["content"]
-        exists = os.path.lexists(path)
-        if os.path.isdir(path):
+        exists, link = os.path.lexists(path), os.path.islink(path)
+        if os.path.isdir(path) and not link:
             self.fail(f"{path} is a directory, not a file; move it away first.")
         if exists and (entry["create_only"] or text is None):
             self.attributes(entry)
             return
         if text is None:
-            self.fail(f"{path} does not exist and the task has no content for it.")
-        after = text.encode()
+            # On a new host, check mode sees a package's own files missing.
+            if not self.module.check_mode:
+                self.fail(f"{path} does not exist and the task has no content for it.")
+            self.note(path, "absent\n", "file\n")
+            return
+        after = text.encode(errors="surrogateescape")
         before = None
-        if exists and os.path.isfile(path):
+        if os.path.isfile(path):
             with open(path, "rb") as handle:
                 before = handle.read()
-        if before == after:
+        if before == after and not link:
             self.attributes(entry)
             return
         if secret:
@@ -241,17 +267,9 @@ class Placer:
         if self.module.check_mode:
             return
         if not os.path.isdir(os.path.dirname(path)):
-            self.fail(f"{path}: its directory does not exist.")
+            self.fail(f"{path}: its directory does not exist; list the directory before the file.")
         self.remember(path)
         self.write(path, after, uid, gid, mode, entry["validate"])
-
-    def remember(self, path: str) -> None:
-        info = content = None
-        if os.path.isfile(path):
-            info = os.stat(path)
-            with open(path, "rb") as handle:
-                content = handle.read()
-        self.undo.append((path, content, info))
 
     def write(self, path: str, data: bytes, uid: int, gid: int, mode: int, validate: str | None = None) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=".bulwark-", dir=os.path.dirname(path))
@@ -263,6 +281,8 @@ class Placer:
             os.chown(temporary, uid, gid)
             os.chmod(temporary, mode)
             if validate:
+                if "%s" not in validate:
+                    self.fail(f"{path}: validate '{validate}' has no %s, so it would check the old text.")
                 rc, out, err = self.module.run_command(validate.replace("%s", temporary))
                 if rc:
                     self.fail(f"{path} was not replaced: '{validate}' refused the new text: {(err or out).strip()}")
@@ -273,6 +293,8 @@ class Placer:
 
     def attributes(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
+        if not os.path.exists(path):
+            self.fail(f"{path} is a link to {os.readlink(path)}, where nothing is.")
         info = os.stat(path)
         uid, gid = self.ids(entry)
         mode = self.mode(entry)
@@ -281,17 +303,17 @@ class Placer:
             return
         self.note(path, "uid %d gid %d mode %04o\n" % now, "uid %d gid %d mode %04o\n" % (uid, gid, mode))
         if not self.module.check_mode:
+            # Rolling back needs no step for this: what was asked for stays right when the set of texts is refused.
             os.chown(path, uid, gid)
             os.chmod(path, mode)
 
     def mode(self, entry: dict[str, Any]) -> int:
         if entry["mode"] is None:
             return DEFAULT_MODES[entry["state"]]
-        try:
-            return int(entry["mode"], 8)
-        except ValueError:
-            self.fail(f"{entry['path']}: mode '{entry['mode']}' is not octal; write it like \"0640\".")
-            raise
+        # An unquoted 0640 arrives as the number 416, which would be read as a quite different mode.
+        if not isinstance(entry["mode"], str) or not re.fullmatch(r"0?[0-7]{3,4}", entry["mode"]):
+            self.fail(f"{entry['path']}: mode '{entry['mode']}' is not octal in quotes; write it like \"0640\".")
+        return int(entry["mode"], 8)
 
     def ids(self, entry: dict[str, Any]) -> tuple[int, int]:
         """The numeric owner and group; -1 in check mode for an account that the same run would create."""
@@ -312,7 +334,7 @@ class Placer:
         if not os.path.isdir(directory):
             return
         for name in sorted(os.listdir(directory)):
-            path = os.path.join(directory, name)
+            path = os.path.normpath(os.path.join(directory, name))
             if path not in wanted and (os.path.islink(path) or os.path.isfile(path)):
                 self.place_absent({"path": path})
 
@@ -326,17 +348,35 @@ def shorten(diffs: list[dict[str, str]]) -> list[dict[str, str]]:
     return diffs
 
 
+def refuse_nonsense(placer: Placer, files: list[dict[str, Any]], purge: list[str]) -> None:
+    """Two different entries for one path would undo each other on every run."""
+    seen: dict[str, dict[str, Any]] = {}
+    for entry in files:
+        if not os.path.isabs(entry["path"]):
+            placer.fail(f"{entry['path']} is not an absolute path.")
+        if seen.setdefault(os.path.normpath(entry["path"]), entry) != entry:
+            placer.fail(f"{entry['path']} is listed twice, with different content, owner, mode or state.")
+    for directory in purge:
+        if not os.path.isabs(directory) or os.path.normpath(directory).count("/") < 2:
+            placer.fail(f"purge: {directory} is not a directory that can be ours alone.")
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     placer = Placer(module)
-    for entry in module.params["files"]:
+    files = module.params["files"]
+    refuse_nonsense(placer, files, module.params["purge"])
+    for entry in files:
         try:
-            placer.place(entry)
+            placer.place({**entry, "path": os.path.normpath(entry["path"])})
         except OSError as exc:
             placer.fail(f"{entry['path']}: {exc.strerror or exc}.")
-    wanted = {entry["path"] for entry in module.params["files"] if entry["state"] != "absent"}
+    wanted = {os.path.normpath(entry["path"]) for entry in files if entry["state"] != "absent"}
     for directory in module.params["purge"]:
-        placer.purge(directory, wanted)
+        try:
+            placer.purge(directory, wanted)
+        except OSError as exc:
+            placer.fail(f"{directory}: {exc.strerror or exc}.")
     if placer.changed and not module.check_mode:
         for command in module.params["validate"]:
             rc, out, err = module.run_command(command)

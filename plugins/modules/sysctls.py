@@ -36,6 +36,7 @@ refused: {description: Keys that the kernel did not let us set., returned: alway
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -43,6 +44,31 @@ from ansible.module_utils.basic import AnsibleModule
 def kernel_path(key: str) -> str:
     """The file of a key. A slash inside a key stands for a dot in an interface name, as in sysctl.d(5)."""
     return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+def kernel_text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def write_file(module: AnsibleModule, path: str, text: str) -> None:
+    try:
+        with open(path + ".new", "w", encoding="utf-8") as handle:
+            handle.write(text)
+        os.chmod(path + ".new", 0o644)
+        os.replace(path + ".new", path)
+    except OSError as exc:
+        module.fail_json(msg=f"sysctls: {path} cannot be written: {exc.strerror}.")
+
+
+def set_key(key: str, value: str, before: str) -> bool:
+    """Whether the kernel took the value; one that it rounds counts when it moved."""
+    try:
+        with open(kernel_path(key), "w", encoding="utf-8") as handle:
+            handle.write(value)
+        with open(kernel_path(key), encoding="utf-8") as handle:
+            return not same(handle.read(), before)
+    except OSError:
+        return False
 
 
 def same(first: str, second: str) -> bool:
@@ -55,20 +81,17 @@ def main() -> None:
         supports_check_mode=True,
     )
     path = module.params["path"]
-    values = {key: str(value) for key, value in module.params["values"].items()}
+    values = {key: kernel_text(value) for key, value in module.params["values"].items()}
     text = "# Managed by Ansible (bulwark.stack).\n" + "".join(f"{key} = {values[key]}\n" for key in sorted(values))
     before = ""
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as handle:
+        with open(path, encoding="utf-8", errors="replace") as handle:
             before = handle.read()
     diffs = []
     if before != text:
         diffs.append({"before_header": path, "after_header": path, "before": before, "after": text})
         if not module.check_mode:
-            with open(path + ".new", "w", encoding="utf-8") as handle:
-                handle.write(text)
-            os.chmod(path + ".new", 0o644)
-            os.replace(path + ".new", path)
+            write_file(module, path, text)
     unavailable, refused = [], []
     for key, value in sorted(values.items()):
         try:
@@ -79,13 +102,10 @@ def main() -> None:
             continue
         if same(now, value):
             continue
-        if not module.check_mode:
-            try:
-                with open(kernel_path(key), "w", encoding="utf-8") as handle:
-                    handle.write(value)
-            except OSError:
-                refused.append(key)
-                continue
+        taken = os.access(kernel_path(key), os.W_OK) if module.check_mode else set_key(key, value, now)
+        if not taken:
+            refused.append(key)
+            continue
         diffs.append({"before_header": key, "after_header": key, "before": now + "\n", "after": value + "\n"})
     module.exit_json(
         changed=bool(diffs), diff=diffs if module._diff else [], unavailable=unavailable, refused=refused

@@ -34,7 +34,9 @@ options:
         description: Whether it starts at boot. Left as it is when not given.
         type: bool
       state:
-        description: V(absent) stops and disables it and removes the unit file. Left as it is when not given.
+        description:
+          - V(absent) stops and disables it and removes the unit file. Left as it is when not given.
+          - With O(units[].drop_in), V(absent) removes the drop-in alone; the unit goes on, restarted if it runs.
         type: str
         choices: [started, stopped, absent]
       restart_on:
@@ -96,7 +98,7 @@ SPEC = {
 ETC = "/etc/systemd/system"
 # Reloads leave no trace in systemd; this directory is empty after a boot, when every unit is newer than its files.
 STAMPS = "/run/bulwark-units"
-PROPERTIES = "Id,Names,LoadState,ActiveState,UnitFileState,NeedDaemonReload,InactiveExitTimestampMonotonic"
+PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,InactiveExitTimestampMonotonic,Job"
 RUNNING = {"active", "activating", "reloading"}
 
 
@@ -104,6 +106,16 @@ def unit_path(unit: dict[str, Any]) -> str:
     if unit["drop_in"]:
         return f"{ETC}/{unit['name']}.d/{unit['drop_in']}.conf"
     return f"{ETC}/{unit['name']}"
+
+
+def is_template(name: str) -> bool:
+    """Whether a name stands for instances to come: systemd knows no state of such a unit."""
+    return "@." in name
+
+
+def gone(unit: dict[str, Any]) -> bool:
+    """Whether the unit itself is to go, and not just a drop-in of it."""
+    return unit["state"] == "absent" and not unit["drop_in"]
 
 
 def read(path: str) -> str | None:
@@ -132,22 +144,35 @@ class Manager:
         self.done: dict[str, list[str]] = {"started": [], "stopped": [], "restarted": [], "reloaded": []}
         self.diffs: list[dict[str, str]] = []
         self.state: dict[str, dict[str, str]] = {}
+        self.rewritten: set[str] = set()
+
+    def refuse_nonsense(self) -> None:
+        for unit in self.units:
+            name = unit["name"]
+            if "." not in name or "/" in name:
+                self.module.fail_json(msg=f"units: '{name}' is not a unit's full name; write it like {name}.service.")
+            if unit["drop_in"] and unit["content"] is None and unit["state"] != "absent":
+                self.module.fail_json(msg=f"units: the drop-in {unit['drop_in']} of {name} has no content.")
+            if is_template(name) and (unit["enabled"] is not None or unit["state"] in ("started", "stopped")):
+                self.module.fail_json(msg=f"units: {name} is a template; enable and start its instances instead.")
 
     def systemctl(self, *words: str, wait: bool = True) -> str:
         command = ["systemctl", *([] if wait else ["--no-block"]), *words]
         rc, out, err = self.module.run_command(command, environ_update={"LC_ALL": "C"})
         if rc:
-            names = [word for word in words[1:] if not word.startswith("-")]
-            self.module.fail_json(msg=f"{' '.join(command)} failed: {err.strip()}{self.journal(names)}")
+            names = list(words[1:]) if words[0] in ("start", "stop", "restart", "reload") else []
+            self.module.fail_json(msg=f"{' '.join(command)} failed: {(err or out).strip()}{self.journal(names)}")
         return out
 
     def journal(self, names: list[str]) -> str:
+        if not names:
+            return ""
         words = [word for name in names for word in ("-u", name)]
         out = self.module.run_command(["journalctl", "--no-pager", "-n", "20", "-o", "cat", *words])[1]
         return "\nThe last lines of its journal:\n" + out.strip() if out.strip() else ""
 
     def show(self) -> None:
-        names = [unit["name"] for unit in self.units]
+        names = [unit["name"] for unit in self.units if not is_template(unit["name"])]
         out = self.systemctl("show", "-p", PROPERTIES, *names) if names else ""
         self.state = parse_show(out, names)
 
@@ -165,10 +190,12 @@ class Manager:
                 continue
             self.note(path, before or "", after or "")
             wrote = True
+            self.rewritten.add(unit["name"])
+            if gone(unit) and not is_template(unit["name"]):
+                self.stop(unit)
             if self.module.check_mode:
                 continue
             if after is None:
-                self.stop(unit)
                 os.unlink(path)
                 continue
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
@@ -185,7 +212,7 @@ class Manager:
             self.note(name, "running\n", "stopped\n")
             if not self.module.check_mode:
                 self.systemctl("stop", name, wait=unit["wait"])
-        if unit["state"] == "absent" and self.state.get(name, {}).get("UnitFileState") == "enabled":
+        if gone(unit) and self.state.get(name, {}).get("UnitFileState") == "enabled":
             self.enable([name], False)
 
     def enable(self, names: list[str], wanted: bool) -> None:
@@ -198,23 +225,32 @@ class Manager:
         return self.state[name].get("LoadState") in ("not-found", None)
 
     def run(self) -> None:
+        self.refuse_nonsense()
         self.show()
         wrote = self.write_files()
         stale = any(block.get("NeedDaemonReload") == "yes" for block in self.state.values())
         if (wrote or stale) and not self.module.check_mode:
             self.systemctl("daemon-reload")
             self.show()
-        present = [unit for unit in self.units if unit["state"] != "absent"]
+        self.forget_failures()
+        present = [unit for unit in self.units if not gone(unit) and not is_template(unit["name"])]
         for unit in present:
             wanted = unit["state"] == "started" or unit["enabled"]
             if self.missing(unit["name"]) and wanted and not self.module.check_mode:
                 self.module.fail_json(msg=f"{unit['name']} does not exist on this host.")
         for wanted in (True, False):
-            self.enable([u["name"] for u in present if u["enabled"] is wanted and self.enabled(u["name"]) is not wanted], wanted)
+            differ = [u["name"] for u in present if u["enabled"] is wanted and self.enabled(u["name"]) is (not wanted)]
+            self.enable(list(dict.fromkeys(differ)), wanted)
         for unit in present:
             self.converge(unit)
         if not self.module.check_mode:
             self.assert_healthy([u["name"] for u in present if u["state"] == "started" and u["wait"]])
+
+    def forget_failures(self) -> None:
+        """A removed unit that ended badly would stay in the list of failed units until the next boot."""
+        names = [u["name"] for u in self.units if gone(u) and self.state.get(u["name"], {}).get("ActiveState") == "failed"]
+        if names and not self.module.check_mode:
+            self.systemctl("reset-failed", *names)
 
     def enabled(self, name: str) -> bool | None:
         """Whether it starts at boot; None for units that cannot be enabled, which is then left alone."""
@@ -229,14 +265,30 @@ class Manager:
         if unit["state"] == "stopped":
             self.stop(unit)
         elif unit["state"] == "started" and not running:
-            self.act("started", "start", unit)
+            if not self.draining(name):
+                self.act("started", "start", unit)
+            elif not self.module.check_mode:
+                self.systemctl("start", name, wait=unit["wait"])
         elif running:
             started = self.started_at(name)
-            own = [unit_path(unit)] if unit["content"] is not None else []
-            if changed_at(unit["restart_on"] + own) > started:
+            if changed_at(unit["restart_on"] + self.own_files(unit)) > started or self.would_restart(name):
                 self.act("restarted", "restart", unit)
             elif changed_at(unit["reload_on"]) > max(started, changed_at([f"{STAMPS}/{name}"])):
                 self.act("reloaded", "reload", unit)
+
+    def draining(self, name: str) -> bool:
+        """Whether it is on its way down with a job queued: a restart that an earlier call did not wait for."""
+        return self.state[name].get("ActiveState") == "deactivating" and self.state[name].get("Job", "") not in ("", "0")
+
+    def own_files(self, unit: dict[str, Any]) -> list[str]:
+        """What this call wrote for the unit; a drop-in that went left its mark on the directory it was in."""
+        if unit["state"] == "absent":
+            return [os.path.dirname(unit_path(unit))]
+        return [unit_path(unit)] if unit["content"] is not None else []
+
+    def would_restart(self, name: str) -> bool:
+        """In check mode the file that decides has not been written."""
+        return self.module.check_mode and name in self.rewritten
 
     def started_at(self, name: str) -> float:
         """Wall-clock time at which the unit began to start, by today's clock."""
@@ -247,10 +299,16 @@ class Manager:
         name = unit["name"]
         self.done[kind].append(name)
         self.note(name, "stopped\n" if kind == "started" else "running\n", kind + "\n")
+        failed = self.state[name].get("ActiveState") == "failed"
+        if kind != "reloaded":
+            # The list may name a unit twice, once for a drop-in and once for its state.
+            now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
+            self.state[name].update(ActiveState="active", InactiveExitTimestampMonotonic=now)
+            self.rewritten.discard(name)
         if self.module.check_mode:
             return
         stamp = time.time()
-        if self.state[name].get("ActiveState") == "failed":
+        if failed:
             self.systemctl("reset-failed", name)
         self.systemctl(verb, name, wait=unit["wait"])
         if kind == "reloaded":
@@ -259,12 +317,19 @@ class Manager:
                 os.utime(f"{STAMPS}/{name}", (stamp, stamp))
 
     def assert_healthy(self, names: list[str]) -> None:
-        if not any(self.done.values()):
+        acted = [*self.done["started"], *self.done["restarted"]]
+        names = list(dict.fromkeys(name for name in names if name in acted))
+        if not names:
             return
         self.show()
-        failed = [name for name in names if self.state[name].get("ActiveState") == "failed"]
+        failed = [name for name in names if self.failed(name)]
         if failed:
             self.module.fail_json(msg=f"{', '.join(failed)} failed right after the start.{self.journal(failed)}")
+
+
+    def failed(self, name: str) -> bool:
+        """Whether it fell over; with C(Restart=) systemd calls that C(auto-restart) until it gives up."""
+        return self.state[name].get("ActiveState") == "failed" or self.state[name].get("SubState") == "auto-restart"
 
 
 def main() -> None:
