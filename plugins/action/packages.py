@@ -21,11 +21,13 @@ REASONS = (
         "the disk is full; free some space (apt-get clean, journalctl --vacuum-size=100M), then run again",
     ),
     (
-        r"No package matching|Unable to locate package|has no installation candidate|no available installation candidate|Version .* not found",
+        r"No package matching|Unable to locate package|has no installation candidate"
+        r"|no available installation candidate|Version .* not found",
         "the package sources do not offer {names}; look at the version or the source that you asked for",
     ),
     (
-        r"Failed to fetch|Could not connect|Could not resolve|Temporary failure|update apt cache|Unable to fetch|NO_PUBKEY|not signed",
+        r"Failed to fetch|Could not connect|Could not resolve|Temporary failure|update apt cache|Unable to fetch"
+        r"|NO_PUBKEY|not signed",
         "a package source cannot be used; look at /etc/apt/sources.list.d, the network and the proxy, then run again",
     ),
 )
