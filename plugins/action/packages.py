@@ -75,7 +75,8 @@ class ActionModule(ActionBase):
             "cache_valid_time": 3600,
         }
         if any("=" in name for name in wanted):
-            arguments["allow_downgrade"] = True
+            # Who names a version means it, also for a package that is held at another one.
+            arguments.update(allow_downgrade=True, allow_change_held_packages=True)
         done = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
         if done.get("failed") and not done.get("unreachable"):
             said = " ".join(str(done.get(key) or "") for key in ("msg", "stderr", "stdout"))

@@ -39,7 +39,9 @@ container: {description: Whether the host is a container., returned: always, typ
 efi: {description: Whether it booted by EFI., returned: always, type: bool}
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
 packages: {description: Installed packages and their versions., returned: always, type: dict}
+held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
 users: {description: Accounts and their numbers., returned: always, type: dict}
+groups: {description: Groups and the accounts that are listed as their members., returned: always, type: dict}
 dpkg_interrupted: {description: Whether dpkg was cut off in the middle of its work., returned: always, type: bool}
 postgres_clusters:
   description: PostgreSQL clusters with data, as V(17/main).
@@ -49,6 +51,7 @@ postgres_clusters:
 """
 
 import glob
+import grp
 import json
 import os
 import pwd
@@ -88,6 +91,11 @@ def installed(text: str) -> dict[str, str]:
     return packages
 
 
+def held(text: str) -> list[str]:
+    """The packages that a dpkg status file calls installed and held."""
+    return sorted(re.findall(r"^Package: (\S+)\nStatus: hold ok installed$", text, re.MULTILINE))
+
+
 def interrupted() -> bool:
     """Whether dpkg has work left over, as dpkg itself tells: a journal, or a package half way between states."""
     status = read("/var/lib/dpkg/status")
@@ -123,7 +131,9 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "efi": os.path.isdir("/sys/firmware/efi"),
         "addresses": addresses(module.run_command(["ip", "-json", "address", "show", "up"])[1]),
         "packages": installed(read("/var/lib/dpkg/status")),
+        "held": held(read("/var/lib/dpkg/status")),
         "users": {user.pw_name: user.pw_uid for user in pwd.getpwall()},
+        "groups": {group.gr_name: group.gr_mem for group in grp.getgrall()},
         "dpkg_interrupted": interrupted(),
         "postgres_clusters": sorted(
             "/".join(path.split("/")[-3:-1]) for path in glob.glob("/var/lib/postgresql/*/*/PG_VERSION")
