@@ -75,7 +75,11 @@ class CallbackModule(CallbackBase):
 
     def count(self, result: Any) -> None:
         action = result._task.action.rsplit(".", 1)[-1]
-        if action in ON_CONTROLLER or result._result.get("skipped") or result._task.delegate_to in ("localhost", "127.0.0.1"):
+        if (
+            action in ON_CONTROLLER
+            or result._result.get("skipped")
+            or result._task.delegate_to in ("localhost", "127.0.0.1")
+        ):
             return
         if action == "host_facts":
             host = result._host.get_name()

@@ -11,10 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hosts import hosts
+from hosts.stack import DOMAIN, Stack
 from websockets.sync.client import connect
 
 TEXT = "the quick brown fox jumps over the lazy dog " * 20
@@ -28,19 +28,20 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 class Site:
     """The demo seen from outside: TLS is checked against the ACME server's root and nothing else."""
 
-    def __init__(self, ip: str, domain: str, state: Path) -> None:
-        self.ip, self.domain = ip, domain
-        self.context = ssl.create_default_context(cafile=str(state / "ca.pem"))
-        self.secrets = json.loads((state / "secrets.json").read_text(encoding="utf-8"))
+    def __init__(self, stack: Stack) -> None:
+        self.domain = DOMAIN
+        self.context = ssl.create_default_context(cafile=str(stack.state / "ca.pem"))
         resolve = socket.getaddrinfo
 
         def pinned(host: Any, *rest: Any, **named: Any) -> Any:
             # The proof must hold where nobody may write /etc/hosts.
-            return resolve(ip if host == domain else host, *rest, **named)
+            return resolve(stack.ip if host == DOMAIN else host, *rest, **named)
 
         socket.getaddrinfo = pinned
 
-    def ask(self, path: str, data: Any = None, scheme: str = "https", port: int = 443, headers: Any = None) -> tuple[int, Any, str]:
+    def ask(
+        self, path: str, data: Any = None, scheme: str = "https", port: int = 443, headers: Any = None
+    ) -> tuple[int, Any, str]:
         """Status, headers and body of one request; an HTTP error is an answer too."""
         port = 80 if scheme == "http" else port
         body = None if data is None else json.dumps(data).encode()
@@ -61,10 +62,11 @@ class Site:
         return json.loads(body)
 
 
-def prove(ip: str, domain: str, state: Path, host: str, acme: str) -> dict[str, bool]:
+def prove(stack: Stack) -> dict[str, bool]:
     """Every claim of the demo with its verdict; what went wrong goes to the terminal."""
-    site = Site(ip, domain, state)
-    on_host = ["docker", "exec", host]
+    site = Site(stack)
+    ip, acme = stack.ip, stack.acme
+    on_host = ["docker", "exec", stack.name]
     job: dict[str, Any] = {}
 
     def https_creates_a_job() -> bool:
@@ -76,41 +78,69 @@ def prove(ip: str, domain: str, state: Path, host: str, acme: str) -> dict[str, 
         while time.monotonic() < deadline:
             job.update(json.loads(site.ask(f"/jobs/{job['id']}")[2]))
             if job["status"] == "done":
-                journal = subprocess.run([*on_host, "journalctl", "-o", "cat", "--no-pager", "-u", "celery-worker@processing*"], capture_output=True, text=True)
+                journal = subprocess.run(
+                    [*on_host, "journalctl", "-o", "cat", "--no-pager", "-u", "celery-worker@processing*"],
+                    capture_output=True,
+                    text=True,
+                )
                 return bool(job["result"]) and str(job["id"]) in journal.stdout + journal.stderr
             time.sleep(0.3)
         raise AssertionError(f"the job did not end: {job}")
 
     def the_result_is_in_postgresql() -> bool:
         query = f"SELECT status FROM jobs WHERE id::text = '{job['id']}'"
-        out = subprocess.run([*on_host, "runuser", "-u", "postgres", "--", "psql", "-tA", "-d", "app", "-c", query], capture_output=True, text=True)
+        out = subprocess.run(
+            [*on_host, "runuser", "-u", "postgres", "--", "psql", "-tA", "-d", "app", "-c", query],
+            capture_output=True,
+            text=True,
+        )
         return out.stdout.strip() == "done"
 
     def a_websocket_follows_it() -> bool:
-        follow = f"wss://{domain}/jobs/{site.job()['id']}/follow"
+        follow = f"wss://{DOMAIN}/jobs/{site.job()['id']}/follow"
         with connect(follow, ssl=site.context, open_timeout=15) as stream:
             messages = [json.loads(text) for text in stream]
         return messages[-1]["status"] == "done" and len(messages) > 1
 
     def http_redirects_to_https() -> bool:
         status, headers, _ = site.ask("/", scheme="http")
-        return status in (301, 308) and headers["Location"].startswith(f"https://{domain}/")
+        return status in (301, 308) and headers["Location"].startswith(f"https://{DOMAIN}/")
 
     def flower_asks_for_credentials() -> bool:
-        word = base64.b64encode(f"admin:{site.secrets['demo_flower_password']}".encode()).decode()
+        word = base64.b64encode(f"admin:{stack.secrets()['demo_flower_password']}".encode()).decode()
         without = site.ask("/", port=5555)[0]
         return without == 401 and site.ask("/", port=5555, headers={"Authorization": f"Basic {word}"})[0] == 200
 
     def flower_is_closed_to_strangers() -> bool:
-        command = ["docker", "exec", acme, "curl", "-sk", "--max-time", "4", "-o", "/dev/null", "-w", "%{http_code}", f"https://{ip}:5555/"]
+        command = [
+            "docker",
+            "exec",
+            acme,
+            "curl",
+            "-sk",
+            "--max-time",
+            "4",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            f"https://{ip}:5555/",
+        ]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() in ("000", "403")
 
     def databases_are_closed_to_strangers() -> bool:
-        probe = f"for p in 5432 6379 5556 9100; do timeout 2 bash -c \"</dev/tcp/{ip}/$p\" 2>/dev/null && echo $p; done; true"
+        probe = (
+            f'for p in 5432 6379 5556 9100; do timeout 2 bash -c "</dev/tcp/{ip}/$p" 2>/dev/null && echo $p; done; true'
+        )
         return hosts.docker("exec", acme, "bash", "-c", probe) == ""
 
     def no_unit_failed() -> bool:
-        return subprocess.run([*on_host, "systemctl", "--failed", "--no-legend", "--plain"], capture_output=True, text=True).stdout.strip() == ""
+        return (
+            subprocess.run(
+                [*on_host, "systemctl", "--failed", "--no-legend", "--plain"], capture_output=True, text=True
+            ).stdout.strip()
+            == ""
+        )
 
     claims: list[Callable[[], bool]] = [
         https_creates_a_job,

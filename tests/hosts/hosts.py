@@ -45,9 +45,23 @@ def start(name: str, image: str, public_key: str, *options: str) -> str:
     if exists(name):
         docker("start", name)
     else:
-        docker("run", "-d", "--name", name, "--hostname", name, "--network", NETWORK, *RUN, *options, f"bulwark-host:{image}")
+        docker(
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--hostname",
+            name,
+            "--network",
+            NETWORK,
+            *RUN,
+            *options,
+            f"bulwark-host:{image}",
+        )
         wait(name)
-        place_key = "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys"
+        place_key = (
+            "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys"
+        )
         docker("exec", "-i", name, "sh", "-c", place_key, text_in=public_key)
     wait(name)
     return address(name)
@@ -72,5 +86,7 @@ def remove(*names: str) -> None:
 def make_key(path: Path) -> str:
     """An SSH key without a passphrase, made once; gives the public half."""
     if not path.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bulwark test", "-f", str(path)], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bulwark test", "-f", str(path)], check=True
+        )
     return path.with_suffix(".pub").read_text(encoding="utf-8")

@@ -1,0 +1,227 @@
+"""One host that site.yml converges over SSH, with an ACME server beside it: the demo, the benchmarks, the site tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from hosts import hosts
+
+ROOT = Path(__file__).resolve().parents[2]
+DOMAIN, ACME_DOMAIN = "demo.bulwark.test", "acme.bulwark.test"
+SECRETS = ["bulwark_postgres_password", "bulwark_redis_password", "demo_app_secret", "demo_flower_password"]
+
+
+class RunFailed(Exception):
+    """A run of site.yml ended badly; the text holds its last lines."""
+
+
+class Stack:
+    """A host from nothing and what belongs to it.
+
+    @param name: of the container, and with C(-acme) of the ACME server beside it
+    @param state: folder for keys, secrets, logs and figures
+    """
+
+    def __init__(self, name: str, state: Path) -> None:
+        self.name, self.acme, self.state = name, f"{name}-acme", state
+        self.ip = ""
+        state.mkdir(parents=True, exist_ok=True)
+        # The ACME server in its container reads its certificate from here.
+        state.chmod(0o711)
+
+    # -- the servers --------------------------------------------------------------------------------------------------
+
+    def up(self, image: str) -> None:
+        """Starts both servers and writes the inventory; what runs already stays."""
+        self.start_acme()
+        key = hosts.make_key(self.state / "key")
+        self.ip = hosts.start(self.name, image, key, "--network-alias", DOMAIN)
+        ca = (self.state / "acme-ca.pem").read_text(encoding="utf-8")
+        hosts.docker("exec", "-i", self.name, "sh", "-c", "cat > /etc/ssl/acme-test-ca.pem", text_in=ca)
+        self.write_inventory()
+
+    def down(self) -> None:
+        hosts.remove(self.name, self.acme)
+
+    def start_acme(self) -> None:
+        """Pebble, a small ACME server, in a container of its own; its CA is acme-ca.pem in the state folder."""
+        if not (self.state / "acme-ca.pem").exists():
+            make_acme_certificate(self.state, ACME_DOMAIN)
+        if not hosts.docker("images", "-q", "bulwark-acme"):
+            recipe = (
+                "FROM bulwark-host:debian13\nRUN apt-get update && apt-get install -y --no-install-recommends pebble\n"
+            )
+            hosts.docker("build", "-q", "-t", "bulwark-acme", "-", text_in=recipe)
+        if hosts.exists(self.acme):
+            hosts.docker("start", self.acme)
+            return
+        hosts.docker(
+            *("run", "-d", "--name", self.acme, "--network", hosts.NETWORK, "--network-alias", ACME_DOMAIN),
+            *("-e", "PEBBLE_VA_NOSLEEP=1", "-e", "PEBBLE_WFE_NONCEREJECT=0", "-v", f"{self.state}:/acme:ro"),
+            *("bulwark-acme", "pebble", "-config", "/acme/pebble.json"),
+        )
+
+    def fetch_root(self, target: Path) -> None:
+        """Adds the root of the ACME server to a file. Pebble makes a new one whenever it starts, so all are kept."""
+        url = f"https://{ACME_DOMAIN}:15000/roots/0"
+        deadline = time.monotonic() + 20
+        while True:
+            pem = hosts.docker("exec", self.acme, "curl", "-s", "--cacert", "/acme/acme-ca.pem", url, check=False)
+            if pem.startswith("-----BEGIN"):
+                known = target.read_text(encoding="utf-8") if target.exists() else ""
+                if pem not in known:
+                    target.write_text(known + pem + "\n", encoding="utf-8")
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"The ACME server did not give its root; see 'docker logs {self.acme}'.")
+            time.sleep(0.5)
+
+    # -- the inventory ------------------------------------------------------------------------------------------------
+
+    def secrets(self) -> dict[str, str]:
+        """The secrets of this host, made once."""
+        file = self.state / "secrets.json"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(json.dumps({name: secrets.token_hex(24) for name in SECRETS}), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def write_inventory(self) -> None:
+        """What only this machine knows: the address, the key and the secrets."""
+        variables = {
+            **self.secrets(),
+            "ansible_host": self.ip,
+            "ansible_ssh_private_key_file": str(self.state / "key"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.state}/known_hosts",
+            "demo_controller_address": hosts.gateway(),
+            "bulwark_admin_users": [
+                {"name": "deploy", "keys": [(self.state / "key.pub").read_text(encoding="utf-8").strip()]}
+            ],
+        }
+        target = self.state / "inventory.json"
+        target.touch(mode=0o600)
+        target.write_text(json.dumps({"all": {"hosts": {"demo": variables}}}, indent=1), encoding="utf-8")
+
+    # -- the runs -----------------------------------------------------------------------------------------------------
+
+    def command(self, *words: str) -> list[str]:
+        return [
+            "ansible-playbook",
+            "site.yml",
+            "-i",
+            "inventories/demo",
+            "-i",
+            str(self.state / "inventory.json"),
+            *words,
+        ]
+
+    def environment(self, stats: Path | None = None) -> dict[str, str]:
+        env = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "run_stats",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        if stats:
+            env["RUN_STATS_FILE"] = str(stats)
+        if os.environ.get("MITOGEN"):
+            env.update(mitogen_environment())
+        return env
+
+    def run(self, *words: str, **extra_env: str) -> subprocess.CompletedProcess[str]:
+        """Runs site.yml with further words and gives what it printed, good or bad."""
+        env = {**self.environment(), **extra_env}
+        return subprocess.run(
+            self.command(*words),
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def converge(self, name: str, *words: str, **extra_env: str) -> dict[str, Any]:
+        """One run with its figures; the log and the figures stay in the state folder under this name.
+
+        @raises RunFailed: with the last lines of the log
+        """
+        stats, log = self.state / f"{name}.json", self.state / f"{name}.log"
+        stats.unlink(missing_ok=True)
+        env = {**self.environment(stats), "RUN_STATS_PROGRESS": "1", **extra_env}
+        with log.open("w", encoding="utf-8") as handle:
+            done = subprocess.run(self.command(*words), cwd=ROOT, env=env, stdout=handle)
+        if not stats.exists() or done.returncode:
+            tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-40:])
+            raise RunFailed(f"{tail}\nThe run failed; the whole log is {log}.")
+        return json.loads(stats.read_text(encoding="utf-8"))
+
+
+def mitogen_environment() -> dict[str, str]:
+    import ansible_mitogen
+
+    plugins = Path(ansible_mitogen.__file__).parent / "plugins/strategy"
+    return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
+
+
+def make_acme_certificate(folder: Path, name: str) -> None:
+    """A CA and a certificate for the ACME server, and Pebble's configuration beside them."""
+    ca, key = folder / "acme-ca.pem", folder / "acme.key"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90"]
+    run = {"check": True, "capture_output": True}
+    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            *curve,
+            "-subj",
+            "/CN=demo ACME CA",
+            *usage,
+            "-keyout",
+            f"{folder}/acme-ca.key",
+            "-out",
+            str(ca),
+        ],
+        **run,
+    )
+    subprocess.run(
+        ["openssl", "req", *curve[:-2], "-subj", f"/CN={name}", "-keyout", str(key), "-out", f"{folder}/acme.csr"],
+        **run,
+    )
+    (folder / "acme.ext").write_text(f"subjectAltName=DNS:{name}\n", encoding="utf-8")
+    signing = [
+        "-CA",
+        str(ca),
+        "-CAkey",
+        f"{folder}/acme-ca.key",
+        "-CAcreateserial",
+        "-days",
+        "90",
+        "-extfile",
+        f"{folder}/acme.ext",
+    ]
+    subprocess.run(
+        ["openssl", "x509", "-req", "-in", f"{folder}/acme.csr", *signing, "-out", f"{folder}/acme.pem"], **run
+    )
+    key.chmod(0o644)
+    pebble = {
+        "listenAddress": "0.0.0.0:14000",
+        "managementListenAddress": "0.0.0.0:15000",
+        "certificate": "/acme/acme.pem",
+        "privateKey": "/acme/acme.key",
+        "httpPort": 80,
+        "tlsPort": 443,
+        "ocspResponderURL": "",
+        "externalAccountBindingRequired": False,
+    }
+    (folder / "pebble.json").write_text(json.dumps({"pebble": pebble}, indent=1), encoding="utf-8")
