@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from hosts.stack import DOMAIN, RunFailed, Stack  # noqa: E402
+from hosts.stack import DOMAIN, RunFailed, Stack
 
 STATE = ROOT / ".demo"
 HOSTS_FILE = Path("/etc/hosts")

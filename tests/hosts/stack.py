@@ -1,4 +1,4 @@
-"""One host that site.yml converges over SSH, with an ACME server beside it: the demo, the benchmarks, the site tests."""
+"""One host that site.yml converges over SSH, with an ACME server beside it; for the demo, benchmarks and tests."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""The whole site on one host, in the order in which a host lives: wrong input, check mode, kills, the end, secrets."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+from typing import Any
+
+import pytest
+from hosts import hosts
+from hosts.stack import Stack
+
+KILLS_QUICK, KILLS_FULL = 4, 10
+
+
+def extra(**values: Any) -> list[str]:
+    return ["-e", json.dumps(values)]
+
+
+def shell(stack: Stack, command: str) -> str:
+    return hosts.docker("exec", stack.name, "bash", "-c", command)
+
+
+def sentence(output: str) -> str:
+    """What a person reads: the output on one line, without Ansible's own line breaks and quoting."""
+    return re.sub(r"\s+", " ", output.replace('\\"', '"').replace("\\n", " "))
+
+
+def changed_tasks(output: str) -> int:
+    found = re.search(r"demo\s+: ok=\d+\s+changed=(\d+)", output)
+    return int(found.group(1)) if found else -1
+
+
+def refused(stack: Stack, output: subprocess.CompletedProcess[str], *words: str) -> None:
+    text = sentence(output.stdout)
+    assert output.returncode != 0, output.stdout[-3000:]
+    for word in words:
+        assert word in text, output.stdout[-3000:]
+
+
+# -- before the first run: nothing may be changed ------------------------------------------------------------------------
+
+
+BEFORE: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+    ("wrong type", {"postgres_tuned_port": "five"}, ("postgres_tuned_port", "int")),
+    ("unknown variable", {"redis_instanzes": []}, ("'redis_instanzes' is not a variable", "Did you mean 'redis_instances'")),
+    ("port used twice", {"node_exporter_port": 6379}, ("port 6379/tcp is wanted by both",)),
+    ("too much memory", {"host_plan_memory_overrides_mb": {"postgres": 9_000_000}}, ("host_plan", "service", "reserve")),
+    ("full disk", {"host_plan_disk_free_mb": 90_000_000}, ("host_plan_disk_free_mb", "demo")),
+    ("missing secret", {"bulwark_postgres_password": ""}, ("bulwark_postgres_password", "openssl rand")),
+    ("evicting broker", {"redis_instances": [{"name": "broker", "users": [{"name": "app", "password": "x" * 20}], "settings": {"maxmemory-policy": "allkeys-lru"}}]}, ("throws queued tasks away",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "words"), BEFORE, ids=[case[0].replace(" ", "_") for case in BEFORE])
+def test_bad_input_is_refused(stack: Stack, name: str, values: dict[str, Any], words: tuple[str, ...]) -> None:
+    refused(stack, stack.run(*extra(**values), "--check"), *words)
+
+
+def test_check_mode_on_a_new_host(stack: Stack) -> None:
+    done = stack.run("--check", "--diff")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "postgresql" not in shell(stack, "dpkg -l | grep ^ii || true")
+    for name, secret in stack.secrets().items():
+        assert secret not in done.stdout, f"--check --diff shows {name}"
+
+
+# -- the first run, cut off again and again --------------------------------------------------------------------------------
+
+
+def test_killed_at_random_tasks_it_reaches_the_same_end(stack: Stack, dice: random.Random, full: bool) -> None:
+    """Each run dies at a later task than the one before; what it left is the next one's problem."""
+    tasks = 130
+    kills = sorted(dice.sample(range(5, tasks), KILLS_FULL if full else KILLS_QUICK))
+    print(f"killed at tasks {kills}")
+    for task in kills:
+        died = stack.run(RUN_STATS_KILL_AT=str(task))
+        assert died.returncode != 0, f"the run has fewer than {task} tasks"
+        assert "fatal:" not in died.stdout, died.stdout[-3000:]
+    stack.converge("after_kills")
+    figures = stack.converge("second_run")
+    assert figures["changed"] == 0, figures
+    assert figures["failed"] == 0
+
+
+def test_a_killed_run_left_nothing_behind(stack: Stack) -> None:
+    assert shell(stack, "systemctl --failed --no-legend --plain") == ""
+    assert shell(stack, "find /etc /srv -name '.bulwark-*' -o -name '*.bulwark-new' -o -name '*.partial'") == ""
+    assert shell(stack, "dpkg --audit") == ""
+
+
+def test_it_works(stack: Stack) -> None:
+    from prove import prove
+
+    stack.fetch_root(stack.state / "ca.pem")
+    verdicts = prove(stack)
+    assert all(verdicts.values()), verdicts
+
+
+def test_budget_of_tasks_that_reach_the_host(stack: Stack) -> None:
+    figures = json.loads((stack.state / "second_run.json").read_text(encoding="utf-8"))
+    reached = "\n".join(
+        f"{task['reached']}  {task['seconds']:6.2f}  {task['name']}" for task in figures["per_task"] if task["reached"]
+    )
+    assert figures["host_tasks"] <= 45, reached
+
+
+# -- a host that runs --------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_in_any_output(stack: Stack) -> None:
+    """All secrets are changed, so that everything that holds one is written again, under -vvv --diff."""
+    old = stack.secrets()
+    new = {name: f"rotated-{value}" for name, value in old.items()}
+    file = stack.state / "secrets.json"
+    file.write_text(json.dumps(new), encoding="utf-8")
+    stack.write_inventory()
+    done = stack.run("-vvv", "--diff")
+    assert done.returncode == 0, done.stdout[-4000:]
+    for name, secret in {**{f"old {n}": v for n, v in old.items()}, **new}.items():
+        at = done.stdout.find(secret)
+        assert at < 0, f"{name} is shown: …{done.stdout[max(0, at - 400) : at]}…"
+    assert stack.converge("rotated_again")["changed"] == 0
+
+
+def test_unreachable_mirror(stack: Stack) -> None:
+    shell(stack, "apt-get purge -y -qq fail2ban >/dev/null 2>&1; apt-get clean; rm -rf /var/lib/apt/lists/*")
+    shell(stack, "printf 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > /etc/apt/apt.conf.d/99test-broken")
+    try:
+        refused(stack, stack.run("--tags", "base_hardening"), "demo: a package source cannot be used")
+    finally:
+        shell(stack, "rm /etc/apt/apt.conf.d/99test-broken")
+    assert stack.run("--tags", "base_hardening").returncode == 0
+
+
+def test_package_lock_that_is_held(stack: Stack) -> None:
+    shell(stack, "apt-get purge -y -qq fail2ban >/dev/null 2>&1")
+    hold = (
+        "import fcntl,time; f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(120)"
+    )
+    holder = subprocess.Popen(["docker", "exec", stack.name, "timeout", "60", "python3", "-c", hold])
+    try:
+        done = stack.run(
+            "--tags", "base_hardening", *extra(host_plan_lock_timeout_seconds=3, base_hardening_wait_seconds=3)
+        )
+        refused(stack, done, "demo", "lock", "run again")
+    finally:
+        shell(stack, "pkill -f lock-frontend || true")
+        holder.wait()
+    assert stack.run("--tags", "base_hardening").returncode == 0
+
+
+def test_domain_without_dns(stack: Stack) -> None:
+    done = stack.run("--tags", "nginx_certbot", *extra(bulwark_domain="nowhere.bulwark.test"))
+    refused(stack, done, "nowhere.bulwark.test")
+    from prove import Site
+
+    assert Site(stack).ask("/health")[0] == 200
+
+
+def test_no_sudo_password(stack: Stack) -> None:
+    """A user who may log in and may not become root."""
+    key = (stack.state / "key.pub").read_text(encoding="utf-8").strip()
+    shell(
+        stack,
+        f"useradd -m -s /bin/bash guest; install -d -o guest -m 700 ~guest/.ssh; echo '{key}' > ~guest/.ssh/authorized_keys; chown guest ~guest/.ssh/authorized_keys; usermod -aG $(sshd -T | awk '$1==\"allowgroups\"{{print $2}}' | grep . || echo users) guest",
+    )
+    done = stack.run(*extra(ansible_user="guest"))
+    refused(stack, done, "demo", "sudo", "guest")
+    shell(stack, "pkill -u guest; userdel -rf guest || true")
+    assert changed_tasks(done.stdout) in (0, -1)
+
+
+def test_two_beats(stack: Stack) -> None:
+    refused(
+        stack,
+        stack.run("--tags", "celery_workers", *extra(celery_workers_beat_hosts=["demo", "other"])),
+        "Beat",
+        "demo",
+        "other",
+    )
