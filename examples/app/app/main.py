@@ -118,11 +118,12 @@ async def show_job(job_id: uuid.UUID) -> dict[str, Any]:
 async def follow_job(socket: WebSocket, job_id: uuid.UUID) -> None:
     """Sends id, status and progress at each step and ends with the result. The row is the truth, the channel a bell."""
     await socket.accept()
+    gone = asyncio.create_task(disconnected(socket))
     last = None
     try:
         async with broker.pubsub() as channel:
             await channel.subscribe(tasks.CHANNEL.format(job_id))
-            while True:
+            while not gone.done():
                 found = await fetch("SELECT status, progress, result FROM jobs WHERE id = %s", job_id)
                 if not found:
                     await socket.close(4404, "There is no such job.")
@@ -142,6 +143,14 @@ async def follow_job(socket: WebSocket, job_id: uuid.UUID) -> None:
         return
     except (psycopg.Error, PoolTimeout, redis.RedisError):
         await socket.close(1013, "Try again later.")
+    finally:
+        gone.cancel()
+
+
+async def disconnected(socket: WebSocket) -> None:
+    """Ends when the client has gone; what it sends is not of interest."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
 
 
 @app.post("/uploads", status_code=202)

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -100,7 +99,7 @@ def store_upload(self: Any, upload_id: str, name: str, content: str) -> None:
     data = base64.b64decode(content)
     settings.media_dir.mkdir(parents=True, exist_ok=True)
     path = settings.media_dir / name
-    temporary = path.with_name(f".{name}.{os.getpid()}")
+    temporary = path.with_name(f".{upload_id}.part")
     temporary.write_bytes(data)
     temporary.chmod(0o644)
     temporary.replace(path)
