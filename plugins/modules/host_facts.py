@@ -93,7 +93,7 @@ def installed(text: str) -> dict[str, str]:
 
 def held(text: str) -> list[str]:
     """The packages that a dpkg status file calls installed and held."""
-    return sorted(re.findall(r"^Package: (\S+)\nStatus: hold ok installed$", text, re.MULTILINE))
+    return sorted(re.findall(r"^Package: (\S+)\n(?:[EP]\S+: yes\n)*Status: hold ok installed$", text, re.MULTILINE))
 
 
 def interrupted() -> bool:
