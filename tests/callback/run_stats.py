@@ -91,6 +91,7 @@ class CallbackModule(CallbackBase):
         self.host_tasks += reached
         if self.per_task:
             self.per_task[-1]["reached"] += reached
+            self.per_task[-1].setdefault("paths", []).extend(result._result.get("changed_paths") or [])
 
     def v2_runner_on_ok(self, result: Any) -> None:
         self.count(result)
