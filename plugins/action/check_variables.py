@@ -41,7 +41,9 @@ def unknown_variables(names: list[str], roles: dict[str, set[str]], shared: set[
         if name in known or not name.startswith(prefixes):
             continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        problems.append(f"'{name}' is not a variable of this collection." + (f" Did you mean '{near[0]}'?" if near else ""))
+        problems.append(
+            f"'{name}' is not a variable of this collection." + (f" Did you mean '{near[0]}'?" if near else "")
+        )
     return problems
 
 

@@ -104,7 +104,8 @@ def host_plan_memory(memory_mb: int, services: list[str], overrides: dict[str, A
         )
     # Whole MiB only at the end: a larger host must never give a service less because something else was rounded up.
     exact: dict[str, float] = {
-        name: fixed.get(name, kept(share, memory_mb / 100)) for name, share in (("system", SYSTEM), ("reserve", RESERVE))
+        name: fixed.get(name, kept(share, memory_mb / 100))
+        for name, share in (("system", SYSTEM), ("reserve", RESERVE))
     }
     exact.update({name: fixed[name] for name in services if name in fixed})
     open_shares = {name: SHARES[name] for name in services if name not in fixed}
@@ -133,7 +134,10 @@ def host_plan_cpu(cpus: float, services: list[str]) -> dict[str, float]:
 def host_plan_table(memory: dict[str, int], cpu: dict[str, float]) -> str:
     """The plan as a table for people."""
     lines = [f"{'service':<16}{'RAM MiB':>9}{'CPU':>7}"]
-    lines += [f"{name:<16}{megabytes:>9}{format(cpu.get(name, 0), '.2f') if cpu else '':>7}" for name, megabytes in memory.items()]
+    lines += [
+        f"{name:<16}{megabytes:>9}{format(cpu.get(name, 0), '.2f') if cpu else '':>7}"
+        for name, megabytes in memory.items()
+    ]
     lines.append(f"{'sum':<16}{sum(memory.values()):>9}{format(sum(cpu.values()), '.2f') if cpu else '':>7}")
     return "\n".join(lines)
 

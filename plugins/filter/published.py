@@ -21,7 +21,9 @@ def port_conflicts(rules: list[dict[str, Any]]) -> list[str]:
         key = (int(rule["port"]), rule.get("proto", "tcp"))
         other = owners.setdefault(key, rule["name"])
         if other != rule["name"]:
-            problems.append(f"port {key[0]}/{key[1]} is wanted by both {other} and {rule['name']}; give one of them another port.")
+            problems.append(
+                f"port {key[0]}/{key[1]} is wanted by both {other} and {rule['name']}; give one of them another port."
+            )
     return problems
 
 

@@ -15,7 +15,9 @@ def text_of(section: str, key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if "\n" in str(value):
-        raise AnsibleFilterError(f"systemd_unit: {section}.{key} has a line break, which would start another setting; use a list.")
+        raise AnsibleFilterError(
+            f"systemd_unit: {section}.{key} has a line break, which would start another setting; use a list."
+        )
     return str(value)
 
 

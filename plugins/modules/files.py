@@ -149,6 +149,15 @@ class Placer:
         self.changed: list[str] = []
         self.diffs: list[dict[str, str]] = []
         self.undo: list[tuple[str, bytes | str | None, os.stat_result | None]] = []
+        texts = [entry["secret_content"] or "" for entry in module.params["files"]]
+        self.secret_words = {word for text in texts for word in re.split(r"[\s=:,;\"'@/]+", text) if len(word) > 5}
+
+    def said(self, out: str, err: str) -> str:
+        """What a checking program printed, without the words of secrets: it may quote the line that it refuses."""
+        text = (err or out).strip()
+        for word in sorted(self.secret_words, key=len, reverse=True):
+            text = text.replace(word, "********")
+        return text
 
     def fail(self, message: str) -> None:
         self.roll_back()
@@ -285,7 +294,7 @@ class Placer:
                     self.fail(f"{path}: validate '{validate}' has no %s, so it would check the old text.")
                 rc, out, err = self.module.run_command(validate.replace("%s", temporary))
                 if rc:
-                    self.fail(f"{path} was not replaced: '{validate}' refused the new text: {(err or out).strip()}")
+                    self.fail(f"{path} was not replaced: '{validate}' refused the new text: {self.said(out, err)}")
             os.replace(temporary, path)
         finally:
             if os.path.lexists(temporary):
@@ -381,7 +390,7 @@ def main() -> None:
         for command in module.params["validate"]:
             rc, out, err = module.run_command(command)
             if rc:
-                placer.fail(f"'{command}' refused the new files, so the old ones are back: {(err or out).strip()}")
+                placer.fail(f"'{command}' refused the new files, so the old ones are back: {placer.said(out, err)}")
     module.exit_json(
         changed=bool(placer.changed),
         changed_paths=placer.changed,

@@ -107,9 +107,7 @@ def main() -> None:
             refused.append(key)
             continue
         diffs.append({"before_header": key, "after_header": key, "before": now + "\n", "after": value + "\n"})
-    module.exit_json(
-        changed=bool(diffs), diff=diffs if module._diff else [], unavailable=unavailable, refused=refused
-    )
+    module.exit_json(changed=bool(diffs), diff=diffs if module._diff else [], unavailable=unavailable, refused=refused)
 
 
 if __name__ == "__main__":

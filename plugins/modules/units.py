@@ -248,7 +248,9 @@ class Manager:
 
     def forget_failures(self) -> None:
         """A removed unit that ended badly would stay in the list of failed units until the next boot."""
-        names = [u["name"] for u in self.units if gone(u) and self.state.get(u["name"], {}).get("ActiveState") == "failed"]
+        names = [
+            u["name"] for u in self.units if gone(u) and self.state.get(u["name"], {}).get("ActiveState") == "failed"
+        ]
         if names and not self.module.check_mode:
             self.systemctl("reset-failed", *names)
 
@@ -278,7 +280,10 @@ class Manager:
 
     def draining(self, name: str) -> bool:
         """Whether it is on its way down with a job queued: a restart that an earlier call did not wait for."""
-        return self.state[name].get("ActiveState") == "deactivating" and self.state[name].get("Job", "") not in ("", "0")
+        return self.state[name].get("ActiveState") == "deactivating" and self.state[name].get("Job", "") not in (
+            "",
+            "0",
+        )
 
     def own_files(self, unit: dict[str, Any]) -> list[str]:
         """What this call wrote for the unit; a drop-in that went left its mark on the directory it was in."""
@@ -325,7 +330,6 @@ class Manager:
         failed = [name for name in names if self.failed(name)]
         if failed:
             self.module.fail_json(msg=f"{', '.join(failed)} failed right after the start.{self.journal(failed)}")
-
 
     def failed(self, name: str) -> bool:
         """Whether it fell over; with C(Restart=) systemd calls that C(auto-restart) until it gives up."""
