@@ -9,6 +9,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+UNKNOWN = (
+    r"No package matching|Unable to locate package|has no installation candidate|no available installation candidate"
+    r"|Version .* not found"
+)
 # What apt prints → what a person does. The first that matches counts.
 REASONS = (
     (
@@ -21,8 +25,7 @@ REASONS = (
         "the disk is full; free some space (apt-get clean, journalctl --vacuum-size=100M), then run again",
     ),
     (
-        r"No package matching|Unable to locate package|has no installation candidate"
-        r"|no available installation candidate|Version .* not found",
+        UNKNOWN,
         "the package sources do not offer {names}; look at the version or the source that you asked for",
     ),
     (
@@ -78,6 +81,10 @@ class ActionModule(ActionBase):
             # Who names a version means it, also for a package that is held at another one.
             arguments.update(allow_downgrade=True, allow_change_held_packages=True)
         done = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
+        if done.get("failed") and re.search(UNKNOWN, str(done.get("msg") or "")):
+            # Lists that look fresh may be empty, as in a new image, or older than a source that was just added.
+            arguments["cache_valid_time"] = 0
+            done = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
         if done.get("failed") and not done.get("unreachable"):
             said = " ".join(str(done.get(key) or "") for key in ("msg", "stderr", "stdout"))
             name = (task_vars or {}).get("inventory_hostname", "the host")
