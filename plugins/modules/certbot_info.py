@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: certbot_info
+short_description: Tell which certificates certbot still has to get
+description:
+  - Compares the certificates that are wanted with what certbot has on the host, in one round trip.
+  - For those that are missing it also looks up the domains, since an ACME server would refuse a domain without DNS.
+author: [the bulwark.stack maintainers (@bulwark)]
+extends_documentation_fragment: [bulwark.stack._attributes]
+options:
+  certificates:
+    description: What is wanted.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The name under which certbot keeps it.
+        type: str
+        required: true
+      domains:
+        description: What it must cover.
+        type: list
+        elements: str
+        required: true
+  server:
+    description: ACME directory that must have issued it.
+    type: str
+    required: true
+  authenticator:
+    description: How certbot proves the domains, such as V(webroot).
+    type: str
+    default: webroot
+"""
+
+EXAMPLES = r"""
+- name: Read the certificates
+  bulwark.stack.certbot_info:
+    certificates: [{name: app, domains: [app.example.org]}]
+    server: https://acme-v02.api.letsencrypt.org/directory
+"""
+
+RETURN = r"""
+issued: {description: Names of the certificates that are as wanted., returned: always, type: list, elements: str}
+wanting:
+  description: The others, each with C(name), C(domains), C(reason) and whether something with this name C(exists).
+  returned: always
+  type: list
+  elements: dict
+unresolved: {description: Domains of the others that have no address., returned: always, type: list, elements: str}
+placeholder: {description: Whether the self-signed placeholder is there., returned: always, type: bool}
+venv: {description: Packages in the virtual environment for plugins., returned: always, type: list, elements: str}
+"""
+
+import glob
+import os
+import re
+import socket
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+ROOT = "/etc/letsencrypt"
+PLACEHOLDER = "/etc/nginx/certificates/placeholder/fullchain.pem"
+VENV = "/opt/bulwark-certbot"
+SPEC = {
+    "certificates": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "domains": {"type": "list", "elements": "str", "required": True},
+        },
+    },
+    "server": {"type": "str", "required": True},
+    "authenticator": {"type": "str", "default": "webroot"},
+}
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def setting(renewal: str, key: str) -> str:
+    """One value of a renewal file, '' when it is not there."""
+    found = re.search(rf"^{key}\s*=\s*(.*?)\s*$", renewal, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def covered(text: str) -> set[str]:
+    """The DNS names in what C(openssl x509 -ext subjectAltName) prints."""
+    return {name.lower() for name in re.findall(r"DNS:([^,\s]+)", text)}
+
+
+def reason(wanted: dict[str, Any], renewal: str, names: set[str] | None, alive: bool, server: str, authenticator: str) -> str:
+    """Why a certificate has to be issued, '' when it is as wanted."""
+    if not renewal or names is None:
+        return "there is none yet"
+    if names != set(wanted["domains"]):
+        return f"it covers {', '.join(sorted(names))}"
+    if setting(renewal, "server") != server:
+        return f"it is from {setting(renewal, 'server')}"
+    if setting(renewal, "authenticator") != authenticator:
+        return f"it renews by {setting(renewal, 'authenticator')}"
+    return "" if alive else "it has expired"
+
+
+def resolves(domain: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(domain, None))
+    except (OSError, UnicodeError):
+        return False
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    issued: list[str] = []
+    wanting: list[dict[str, Any]] = []
+    for wanted in module.params["certificates"]:
+        path = f"{ROOT}/live/{wanted['name']}/fullchain.pem"
+        renewal = read(f"{ROOT}/renewal/{wanted['name']}.conf")
+        names, alive = None, False
+        if os.path.exists(path):
+            out = module.run_command(["openssl", "x509", "-in", path, "-noout", "-ext", "subjectAltName"])[1]
+            names = covered(out)
+            alive = module.run_command(["openssl", "x509", "-in", path, "-noout", "-checkend", "0"])[0] == 0
+        why = reason(wanted, renewal, names, alive, module.params["server"], module.params["authenticator"])
+        if why:
+            wanting.append({**wanted, "reason": why, "exists": bool(renewal)})
+        else:
+            issued.append(wanted["name"])
+    asked = sorted({domain for one in wanting for domain in one["domains"]})
+    unresolved = [] if module.params["authenticator"] != "webroot" else [name for name in asked if not resolves(name)]
+    venv = glob.glob(f"{VENV}/lib/python3*/site-packages/*.dist-info")
+    module.exit_json(
+        changed=False,
+        issued=issued,
+        wanting=wanting,
+        unresolved=unresolved,
+        placeholder=os.path.exists(PLACEHOLDER),
+        venv=sorted(os.path.basename(path)[: -len(".dist-info")].replace("_", "-").lower() for path in venv),
+    )
+
+
+if __name__ == "__main__":
+    main()
