@@ -48,7 +48,8 @@ base_image() { # name -> an image bulwark-base:name
 }
 
 image() {
-  docker image inspect "bulwark-host:$1" >/dev/null 2>&1 && return
+  recipe=$(cat "$here/Dockerfile" "$here/test-host.service" | sha256sum | cut -c1-16)
+  [ "$(docker image inspect -f '{{index .Config.Labels "recipe"}}' "bulwark-host:$1" 2>/dev/null)" = "$recipe" ] && return
   echo "Building the test image $1"
   docker image inspect "bulwark-base:$1" >/dev/null 2>&1 || base_image "$1"
   context=$(mktemp -d)
@@ -63,7 +64,7 @@ image() {
     index=$(python3 -m pip config get global.index-url 2>/dev/null || true)
     case ${PIP_INDEX_URL:-$index} in http*) echo "index-url = ${PIP_INDEX_URL:-$index}" ;; esac
   } >"$context/pip.conf"
-  DOCKER_BUILDKIT=0 docker build -q --build-arg "BASE=bulwark-base:$1" -t "bulwark-host:$1" "$context" >/dev/null 2>&1
+  DOCKER_BUILDKIT=0 docker build -q --label "recipe=$recipe" --build-arg "BASE=bulwark-base:$1" -t "bulwark-host:$1" "$context" >/dev/null 2>&1
 }
 
 engine
