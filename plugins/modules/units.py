@@ -53,6 +53,14 @@ options:
         description: Wait for start and stop jobs to end; V(false) for units that drain for hours.
         type: bool
         default: true
+  purge:
+    description:
+      - Patterns such as C(redis@*.service). A unit file of this collection that matches one and is not in
+        O(units) is removed as with V(absent), once its unit has stopped.
+      - One that still drains keeps its file, because systemd would forget how long it may; a later run removes it.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -63,6 +71,7 @@ EXAMPLES = r"""
         enabled: true
         state: started
         restart_on: [/etc/redis/broker.conf]
+    purge: ["redis@*.service"]
 """
 
 RETURN = r"""
@@ -70,8 +79,10 @@ started: {description: Units that were started., returned: always, type: list, e
 stopped: {description: Units that were stopped., returned: always, type: list, elements: str}
 restarted: {description: Units that were restarted., returned: always, type: list, elements: str}
 reloaded: {description: Units that were reloaded., returned: always, type: list, elements: str}
+draining: {description: Units that are to go and still end their work., returned: always, type: list, elements: str}
 """
 
+import glob
 import os
 import time
 from typing import Any
@@ -94,7 +105,12 @@ SPEC = {
             "wait": {"type": "bool", "default": True},
         },
     },
+    "purge": {"type": "list", "elements": "str", "default": []},
 }
+# The first words of every unit file that the role systemd_unit writes.
+MARK = "# Managed by Ansible (bulwark.stack)"
+# What stops in this time is removed by the same run.
+DRAIN_SECONDS = 20
 ETC = "/etc/systemd/system"
 # Reloads leave no trace in systemd; this directory is empty after a boot, when every unit is newer than its files.
 STAMPS = "/run/bulwark-units"
@@ -116,6 +132,13 @@ def is_template(name: str) -> bool:
 def gone(unit: dict[str, Any]) -> bool:
     """Whether the unit itself is to go, and not just a drop-in of it."""
     return unit["state"] == "absent" and not unit["drop_in"]
+
+
+def undeclared(patterns: list[str], names: set[str]) -> list[str]:
+    """Units of ours in C(/etc/systemd/system) that match a pattern and that nobody asks for any more."""
+    paths = sorted({path for pattern in patterns for path in glob.glob(f"{ETC}/{pattern}")})
+    ours = [path for path in paths if os.path.isfile(path) and (read(path) or "").startswith(MARK)]
+    return [os.path.basename(path) for path in ours if os.path.basename(path) not in names]
 
 
 def read(path: str) -> str | None:
@@ -141,7 +164,11 @@ class Manager:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.units: list[dict[str, Any]] = module.params["units"]
-        self.done: dict[str, list[str]] = {"started": [], "stopped": [], "restarted": [], "reloaded": []}
+        nothing = {"content": None, "drop_in": None, "enabled": None, "restart_on": [], "reload_on": []}
+        for name in undeclared(module.params["purge"], {unit["name"] for unit in self.units}):
+            self.units.append({"name": name, "state": "absent", "wait": False, **nothing})
+        kinds = ("started", "stopped", "restarted", "reloaded", "draining")
+        self.done: dict[str, list[str]] = {kind: [] for kind in kinds}
         self.diffs: list[dict[str, str]] = []
         self.state: dict[str, dict[str, str]] = {}
         self.rewritten: set[str] = set()
@@ -188,11 +215,11 @@ class Manager:
             after = None if unit["state"] == "absent" else unit["content"]
             if before == after or (after is None and unit["state"] != "absent"):
                 continue
+            if gone(unit) and not is_template(unit["name"]) and not self.let_go(unit):
+                continue
             self.note(path, before or "", after or "")
             wrote = True
             self.rewritten.add(unit["name"])
-            if gone(unit) and not is_template(unit["name"]):
-                self.stop(unit)
             if self.module.check_mode:
                 continue
             if after is None:
@@ -214,6 +241,25 @@ class Manager:
                 self.systemctl("stop", name, wait=unit["wait"])
         if gone(unit) and self.state.get(name, {}).get("UnitFileState") == "enabled":
             self.enable([name], False)
+
+    def let_go(self, unit: dict[str, Any]) -> bool:
+        """Stops a unit that is to go; tells whether it has ended, so that its file may go too."""
+        name = unit["name"]
+        draining = not unit["wait"] and self.state.get(name, {}).get("ActiveState") == "deactivating"
+        if not draining:
+            self.stop(unit)
+        if unit["wait"] or self.module.check_mode:
+            return True
+        deadline = time.monotonic() + (0 if draining else DRAIN_SECONDS)
+        while self.active_state(name) not in ("inactive", "failed"):
+            if time.monotonic() >= deadline:
+                self.done["draining"].append(name)
+                return False
+            time.sleep(0.25)
+        return True
+
+    def active_state(self, name: str) -> str:
+        return parse_show(self.systemctl("show", "-p", "ActiveState", name), [name])[name]["ActiveState"]
 
     def enable(self, names: list[str], wanted: bool) -> None:
         for name in names:
@@ -263,7 +309,9 @@ class Manager:
 
     def converge(self, unit: dict[str, Any]) -> None:
         name = unit["name"]
-        running = self.state[name].get("ActiveState") in RUNNING
+        # One that crashed and waits for its next try does not run, however often it was started before.
+        crashed = self.state[name].get("SubState") == "auto-restart"
+        running = self.state[name].get("ActiveState") in RUNNING and not crashed
         if unit["state"] == "stopped":
             self.stop(unit)
         elif unit["state"] == "started" and not running:

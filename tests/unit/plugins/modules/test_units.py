@@ -407,3 +407,54 @@ def test_changed_at(tmp_path):
     (tmp_path / "a").write_text("x")
     os.utime(tmp_path / "a", (5, 5))
     assert units.changed_at([str(tmp_path / "none"), str(tmp_path / "a")]) == 5.0
+
+
+OURS = "# Managed by Ansible (bulwark.stack).\n" + SERVICE
+
+
+def place(systemd, name, text=OURS):
+    with open(f"{systemd.etc}/{name}", "w", encoding="utf-8") as handle:
+        handle.write(text)
+
+
+def test_purge_takes_what_nobody_asks_for(apply, systemd):
+    for name in ("w@one.service", "w@two.service", "other@two.service"):
+        place(systemd, name)
+        systemd.add(name, "active", "enabled")
+    place(systemd, "w@theirs.service", "[Service]\n")
+    entry = {"name": "w@one.service", "content": OURS, "state": "started"}
+    os.utime(f"{systemd.etc}/w@one.service", (1, 1))
+    foretold = apply(entry, purge=["w@*.service"], check=True)
+    assert systemd.verbs() == []
+    result = apply(entry, purge=["w@*.service"])
+    assert result["stopped"] == foretold["stopped"] == ["w@two.service"]
+    assert systemd.verbs() == ["--no-block stop w@two.service", "disable w@two.service", "daemon-reload"]
+    assert sorted(os.listdir(systemd.etc)) == ["other@two.service", "w@one.service", "w@theirs.service"]
+    assert not apply(entry, purge=["w@*.service"])["changed"]
+
+
+def test_purge_leaves_the_file_of_one_that_drains(apply, systemd, monkeypatch):
+    """Without its file systemd would give it 90 seconds instead of its own stop timeout."""
+    place(systemd, "w@old.service")
+    systemd.add("w@old.service", "active", "enabled")
+    monkeypatch.setattr(units, "DRAIN_SECONDS", 0)
+    monkeypatch.setattr(
+        systemd, "do_stop", lambda words: (systemd.units[words[0]].update(ActiveState="deactivating"), (0, "", ""))[1]
+    )
+    result = apply(purge=["w@*.service"])
+    assert result["stopped"] == result["draining"] == ["w@old.service"]
+    assert os.listdir(systemd.etc) == ["w@old.service"]
+    again = apply(purge=["w@*.service"])
+    assert again["draining"] == ["w@old.service"]
+    assert not again["changed"]
+    systemd.units["w@old.service"]["ActiveState"] = "inactive"
+    assert apply(purge=["w@*.service"])["changed"]
+    assert os.listdir(systemd.etc) == []
+
+
+def test_one_that_keeps_crashing_is_started_again(apply, systemd):
+    place(systemd, "w@one.service")
+    systemd.add("w@one.service", "activating", "enabled", SubState="auto-restart")
+    assert apply({"name": "w@one.service", "content": OURS, "state": "started", "wait": False})["started"] == [
+        "w@one.service"
+    ]
