@@ -102,7 +102,8 @@ set -a; . /etc/app/environment 2>/dev/null || true; set +a
 (cd /srv/app/current && runuser -u app -- .venv/bin/python -m app.migrate)
 sysctl -q --system >/dev/null 2>&1 || true
 ufw --force enable >/dev/null
-systemctl start redis@broker app-web.socket app-web $(cd /etc/systemd/system && ls celery-*.service) prometheus-node-exporter fail2ban || true
+systemctl start redis@broker app-web.socket app-web prometheus-node-exporter fail2ban || true
+systemctl start $(cd /etc/systemd/system && ls celery-*.service)
 nginx -t -q 2>/dev/null && systemctl restart nginx || systemctl restart nginx || true
 """
 

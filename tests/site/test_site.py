@@ -52,7 +52,7 @@ BEFORE: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("wrong type", {"redis_memory_mb": "five"}, ("redis_memory_mb", "int")),
     ("unknown variable", {"redis_instanzes": []}, ("'redis_instanzes'", "Did you mean 'redis_instances'")),
     ("port used twice", {"node_exporter_port": 6379}, ("port 6379/tcp is wanted by both",)),
-    ("too much memory", {"host_plan_memory_overrides_mb": {"postgres": 9_000_000}}, ("host_plan", "service", "reserve")),
+    ("too much memory", {"host_plan_memory_overrides_mb": {"redis": 9_000_000}}, ("host_plan", "service", "reserve")),
     ("full disk", {"host_plan_disk_free_mb": 90_000_000}, ("host_plan_disk_free_mb", "demo")),
     ("missing secret", {"bulwark_postgres_password": ""}, ("bulwark_postgres_password", "openssl rand")),
     ("evicting broker", {"redis_instances": [EVICTING]}, ("throws queued tasks away",)),
