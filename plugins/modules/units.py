@@ -164,7 +164,7 @@ class Manager:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.units: list[dict[str, Any]] = module.params["units"]
-        nothing = {"content": None, "drop_in": None, "enabled": None, "restart_on": [], "reload_on": []}
+        nothing: dict[str, Any] = {"content": None, "drop_in": None, "enabled": None, "restart_on": [], "reload_on": []}
         for name in undeclared(module.params["purge"], {unit["name"] for unit in self.units}):
             self.units.append({"name": name, "state": "absent", "wait": False, **nothing})
         kinds = ("started", "stopped", "restarted", "reloaded", "draining")
