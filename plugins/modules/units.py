@@ -49,6 +49,10 @@ options:
         type: list
         elements: path
         default: []
+      live:
+        description: The text is only what a running unit takes over at once, such as limits; a change restarts nothing.
+        type: bool
+        default: false
       wait:
         description: Wait for start and stop jobs to end; V(false) for units that drain for hours.
         type: bool
@@ -102,6 +106,7 @@ SPEC = {
             "state": {"type": "str", "choices": ["started", "stopped", "absent"]},
             "restart_on": {"type": "list", "elements": "path", "default": []},
             "reload_on": {"type": "list", "elements": "path", "default": []},
+            "live": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": True},
         },
     },
@@ -219,7 +224,8 @@ class Manager:
                 continue
             self.note(path, before or "", after or "")
             wrote = True
-            self.rewritten.add(unit["name"])
+            if not unit.get("live"):
+                self.rewritten.add(unit["name"])
             if self.module.check_mode:
                 continue
             if after is None:
@@ -337,7 +343,7 @@ class Manager:
         """What this call wrote for the unit; a drop-in that went left its mark on the directory it was in."""
         if unit["state"] == "absent":
             return [os.path.dirname(unit_path(unit))]
-        return [unit_path(unit)] if unit["content"] is not None else []
+        return [unit_path(unit)] if unit["content"] is not None and not unit["live"] else []
 
     def would_restart(self, name: str) -> bool:
         """In check mode the file that decides has not been written."""

@@ -255,6 +255,14 @@ def test_a_drop_in_for_a_unit_that_does_not_run(thrice, systemd):
     assert (result["started"], result["restarted"]) == ([], [])
 
 
+def test_a_live_drop_in_restarts_nothing(thrice, systemd):
+    systemd.add("postgresql.service", "active", "enabled", package="yes")
+    limits = {"drop_in": "bulwark", "content": "[Service]\nMemoryMax=1G\n", "live": True}
+    result = thrice({"name": "postgresql.service", "state": "started", **limits})
+    assert (result["changed"], result["restarted"]) == (True, [])
+    assert systemd.verbs() == ["daemon-reload"]
+
+
 def test_a_drop_in_that_goes_leaves_the_unit_running(thrice, systemd):
     systemd.add("docker.service", "active", "enabled", package="yes")
     folder = f"{systemd.etc}/docker.service.d"
