@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +49,18 @@ def exposure(host: Any) -> Any:
         return float(found.group(1))
 
     return _exposure
+
+
+@pytest.fixture
+def converge(host: Any) -> Any:
+    """Runs the scenario's play again on this test host, with other variables, and gives the output."""
+
+    def _converge(*arguments: str, ok: bool = True, **variables: Any) -> str:
+        play = Path(__file__).parent / "shared/converge.yml"
+        inventory, limit = os.environ["MOLECULE_INVENTORY_FILE"], host.backend.get_hostname()
+        command = ["ansible-playbook", "-i", inventory, "-l", limit, "-e", json.dumps(variables), *arguments, str(play)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        assert (result.returncode == 0) is ok, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    return _converge
