@@ -243,7 +243,9 @@ def postgres_plan(given: dict[str, Any]) -> dict[str, Any]:
             }
             for one in given["roles"]
         ],
-        "extensions": [{"name": one["name"], "database": one.get("database", "postgres")} for one in given["extensions"]],
+        "extensions": [
+            {"name": one["name"], "database": one.get("database", "postgres")} for one in given["extensions"]
+        ],
         "grants": [complete_grant(one) for one in given["grants"]],
         "huge_pages": huge_pages(settings),
     }
@@ -287,11 +289,11 @@ def version_problems(plan: dict[str, Any], host: dict[str, Any]) -> list[str]:
         return [f"postgres_tuned_version: '{version}' is not a major version; write one like '17'."]
     others = [one for one in host["postgres_clusters"] if one != plan["cluster"]]
     if others and plan["cluster"] not in host["postgres_clusters"]:
-        found = others[0]
+        old, name = others[0].split("/")
         problems.append(
-            f"This host has data of PostgreSQL {found.split('/')[0]} in /var/lib/postgresql/{found}, and PostgreSQL {version} would start "
-            f"empty beside it. Keep it with postgres_tuned_version: '{found.split('/')[0]}', or move the data first "
-            f"(pg_upgradecluster), or remove what is not needed (pg_dropcluster {found.replace('/', ' ')})."
+            f"This host has data of PostgreSQL {old} in /var/lib/postgresql/{old}/{name}, and PostgreSQL {version} "
+            f"would start empty beside it. Keep it with postgres_tuned_version: '{old}', or move the data first "
+            f"(pg_upgradecluster {old} {name}), or remove it if nobody needs it (pg_dropcluster {old} {name})."
         )
     if (
         plan["source"] == "distro"
@@ -299,8 +301,8 @@ def version_problems(plan: dict[str, Any], host: dict[str, Any]) -> list[str]:
         and f"postgresql-{version}" not in host["packages"]
     ):
         problems.append(
-            f"postgres_tuned_version: {host['distribution']} {host['version']} has PostgreSQL {plan['distribution_version']}, not {version}; "
-            "set postgres_tuned_source: pgdg for any other."
+            f"postgres_tuned_version: {host['distribution']} {host['version']} has PostgreSQL "
+            f"{plan['distribution_version']}, not {version}; set postgres_tuned_source: pgdg for any other."
         )
     return problems
 
@@ -316,7 +318,7 @@ def setting_problems(plan: dict[str, Any]) -> list[str]:
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_.]*", name)
     ]
     for address in plan["listen_addresses"]:
-        if address in ("*", "0.0.0.0", "::"):
+        if address in ("*", "0.0.0.0", "::"):  # noqa: S104
             problems.append(
                 f"postgres_tuned_listen_addresses: '{address}' means every address of the host, also public ones; "
                 "name the private addresses."
@@ -400,8 +402,9 @@ def object_problems(plan: dict[str, Any]) -> list[str]:
     for role in plan["roles"]:
         if role["password"] is not None and len(role["password"]) < PASSWORD_LENGTH:
             problems.append(
-                f"postgres_tuned_roles: role '{role['name']}' needs a password of {PASSWORD_LENGTH} characters or more; for the "
-                "application's own role that is bulwark_postgres_password (openssl rand -hex 24 makes one)."
+                f"postgres_tuned_roles: role '{role['name']}' needs a password of {PASSWORD_LENGTH} characters or "
+                "more; for the application's own role that is bulwark_postgres_password "
+                "(openssl rand -hex 24 makes one)."
             )
         if role["unknown_flags"]:
             problems.append(
@@ -428,7 +431,9 @@ def grant_problems(grant: dict[str, Any]) -> list[str]:
         return [f"{where} has the type '{grant['type']}'; known are {', '.join(PRIVILEGES)}, default_privs."]
     unknown = [priv for priv in grant["privs"] if priv not in known | {"ALL"}]
     if unknown or not grant["privs"]:
-        return [f"{where} needs privs of {', '.join(sorted(known))} or ALL" + (f", not '{unknown[0]}'." if unknown else ".")]
+        return [
+            f"{where} needs privs of {', '.join(sorted(known))} or ALL" + (f", not '{unknown[0]}'." if unknown else ".")
+        ]
     return []
 
 
@@ -449,20 +454,27 @@ def hba_line(one: dict[str, Any]) -> str:
 
 
 def postgres_files(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries for the module C(files): settings, access rules and the drop-in of the packaged unit."""
+    """Entries for the module C(files): settings and access rules."""
     config = plan["config"]
     owner = {"owner": "postgres", "group": "postgres"}
     settings = {name: setting_text(value) for name, value in sorted(plan["final_settings"].items())}
     lines = [hba_line(one) for one in plan["hba"]]
-    drop_ins = f"/etc/systemd/system/{plan['unit']}.d"
     files: list[dict[str, Any]] = [
         {"path": f"{config}/conf.d", "state": "directory", **owner},
-        {"path": f"{config}/conf.d/bulwark.conf", "template": "bulwark.conf.j2", "vars": {"settings": settings}, **owner},
+        {
+            "path": f"{config}/conf.d/bulwark.conf",
+            "template": "bulwark.conf.j2",
+            "vars": {"settings": settings},
+            **owner,
+        },
         {"path": f"{config}/pg_ident.conf", "template": "pg_ident.conf.j2", "mode": "0640", **owner},
-        {"path": f"{config}/pg_hba.conf", "template": "pg_hba.conf.j2", "vars": {"lines": lines}, "mode": "0640", **owner},
-        # Not through the unit list: there a changed drop-in restarts, and the manager applies these limits live.
-        {"path": drop_ins, "state": "directory"},
-        {"path": f"{drop_ins}/bulwark.conf", "template": "drop_in.conf.j2", "vars": {"limits": limits(plan)}},
+        {
+            "path": f"{config}/pg_hba.conf",
+            "template": "pg_hba.conf.j2",
+            "vars": {"lines": lines},
+            "mode": "0640",
+            **owner,
+        },
     ]
     if not plan["huge_pages"]:
         # The pages of a larger past go at the next boot.
@@ -470,15 +482,27 @@ def postgres_files(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return files
 
 
-def limits(plan: dict[str, Any]) -> dict[str, Any]:
-    """At the plan the kernel takes page cache back; the hard limit is far off, because reaching it kills a query."""
-    # The server's own processes need about 100 MiB; below that it would crawl.
+def postgres_drop_in(plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sections on top of the packaged unit, which already protects the postmaster from the OOM killer; backends do
+    not inherit that, because pg_ctlcluster sets PG_OOM_ADJUST_FILE (chapter 18.4.4 of the manual).
+    """
+    # The server's own processes need about 100 MiB; with less it would crawl.
     high = max(plan["memory_mb"], 192)
+    network = {"Wants": "network-online.target", "After": "network-online.target"}
     return {
-        "memory_high_mb": high,
-        "memory_max_mb": high * 3 // 2 + 256,
-        "cpu_weight": within(round(float(plan["cpus"]) * 100), 1, 10000),
-        "wait_for_network": bool(plan["listen_addresses"]),
+        # A private address that is not up yet would be left out silently.
+        "Unit": network if plan["listen_addresses"] else {},
+        "Service": {
+            "OOMScoreAdjust": -900,
+            # One query killed for its memory must not stop the whole server, which is what systemd does by default.
+            "OOMPolicy": "continue",
+            # At the plan the kernel takes page cache back; the hard limit is far off, as reaching it kills a query.
+            "MemoryHigh": f"{high}M",
+            "MemoryMax": f"{high * 3 // 2 + 256}M",
+            "CPUWeight": within(round(float(plan["cpus"]) * 100), 1, 10000),
+            "Restart": "on-failure",
+            "RestartSec": 5,
+        },
     }
 
 
@@ -487,7 +511,14 @@ def postgres_units(plan: dict[str, Any]) -> list[dict[str, Any]]:
     files = [f"{plan['config']}/{name}" for name in ("conf.d/bulwark.conf", "pg_hba.conf", "pg_ident.conf")]
     return [
         {"name": "postgresql.service", "enabled": True},
-        {"name": plan["unit"], "state": "started", "reload_on": files},
+        {
+            "name": plan["unit"],
+            "drop_in": "bulwark",
+            "sections": postgres_drop_in(plan),
+            "live": True,
+            "state": "started",
+            "reload_on": files,
+        },
     ]
 
 
@@ -509,7 +540,8 @@ SELECT json_build_object(
       'rolcanlogin', rolcanlogin, 'rolinherit', rolinherit, 'rolsuper', rolsuper, 'rolcreatedb', rolcreatedb,
       'rolcreaterole', rolcreaterole, 'rolreplication', rolreplication, 'rolbypassrls', rolbypassrls,
       'password', rolpassword,
-      'member_of', (SELECT coalesce(json_agg(pg_get_userbyid(roleid)), '[]') FROM pg_auth_members WHERE member = a.oid)))
+      'member_of', (SELECT coalesce(json_agg(pg_get_userbyid(roleid)), '[]')
+        FROM pg_auth_members WHERE member = a.oid)))
     FROM pg_authid a));
 """
 
@@ -523,7 +555,9 @@ def identifier(text: str) -> str:
 
 
 def privileges(grant: dict[str, Any], kind: str) -> list[str]:
-    return PRIVILEGES[kind] if "ALL" in grant["privs"] else [priv for priv in grant["privs"] if priv in PRIVILEGES[kind]]
+    return (
+        PRIVILEGES[kind] if "ALL" in grant["privs"] else [priv for priv in grant["privs"] if priv in PRIVILEGES[kind]]
+    )
 
 
 def grant_sql(grant: dict[str, Any]) -> str:
@@ -535,7 +569,8 @@ def grant_sql(grant: dict[str, Any]) -> str:
         owner = f"to_regrole({literal(identifier(grant['owner']))})"
         checks = [
             "EXISTS (SELECT FROM pg_default_acl d, aclexplode(d.defaclacl) a WHERE "
-            f"d.defaclrole = {owner} AND d.defaclnamespace = {schema} AND d.defaclobjtype = '{DEFAULT_KINDS[objects][0]}' "
+            f"d.defaclrole = {owner} AND d.defaclnamespace = {schema} "
+            f"AND d.defaclobjtype = '{DEFAULT_KINDS[objects][0]}' "
             f"AND a.grantee = {role} AND a.privilege_type = '{priv}')"
             for objects in grant["objs"]
             for priv in privileges(grant, DEFAULT_KINDS[objects][1])
@@ -543,24 +578,37 @@ def grant_sql(grant: dict[str, Any]) -> str:
         return " AND ".join(checks)
     all_privileges = privileges(grant, kind)
     if kind in ("database", "schema"):
-        found = "(SELECT oid FROM pg_database WHERE datname = {0})" if kind == "database" else "to_regnamespace({1})::oid"
+        found = (
+            "(SELECT oid FROM pg_database WHERE datname = {0})" if kind == "database" else "to_regnamespace({1})::oid"
+        )
         objects = [found.format(literal(name), literal(identifier(name))) for name in grant["objs"]]
     elif grant["objs"]:
-        objects = [f"to_regclass({literal(identifier(grant['schema']) + '.' + identifier(name))})::oid" for name in grant["objs"]]
+        objects = [
+            f"to_regclass({literal(identifier(grant['schema']) + '.' + identifier(name))})::oid"
+            for name in grant["objs"]
+        ]
     else:
         held = " AND ".join(f"has_{kind}_privilege({role}::oid, c.oid, '{priv}')" for priv in all_privileges)
         return (
-            f"CASE WHEN {role} IS NULL OR {schema} IS NULL THEN false ELSE (SELECT coalesce(bool_and({held}), true) FROM pg_class c "
+            f"CASE WHEN {role} IS NULL OR {schema} IS NULL THEN false ELSE "  # noqa: S608
+            f"(SELECT coalesce(bool_and({held}), true) FROM pg_class c "
             f"WHERE c.relnamespace = {schema} AND c.relkind IN ({RELATION_KINDS[kind]})) END"
         )
-    held = " AND ".join(f"has_{kind}_privilege({role}::oid, {one}, '{priv}')" for one in objects for priv in all_privileges)
+    held = " AND ".join(
+        f"has_{kind}_privilege({role}::oid, {one}, '{priv}')" for one in objects for priv in all_privileges
+    )
     # has_*_privilege gives null for an object that does not exist.
     return f"CASE WHEN {role} IS NULL THEN false ELSE coalesce({held}, false) END"
 
 
 def postgres_state_sql(plan: dict[str, Any]) -> str:
-    """One read-only psql script: a line of JSON for the server, then one for each database that something is asked of."""
-    databases = dict.fromkeys([one["database"] for one in plan["extensions"]] + [one["database"] for one in plan["grants"]])
+    """One read-only psql script: a line of JSON for the server, then one for each database with extensions or grants.
+
+    All names in it have passed C(object_problems).
+    """
+    databases = dict.fromkeys(
+        [one["database"] for one in plan["extensions"]] + [one["database"] for one in plan["grants"]]
+    )
     script = [STATE]
     for database in databases:
         grants = [
@@ -569,10 +617,10 @@ def postgres_state_sql(plan: dict[str, Any]) -> str:
             if grant["database"] == database
         ]
         script += [
-            f"SELECT count(*) AS present FROM pg_database WHERE datname = {literal(database)} \\gset",
+            f"SELECT count(*) AS present FROM pg_database WHERE datname = {literal(database)} \\gset",  # noqa: S608
             "\\if :present",
             f"\\connect {identifier(database)}",
-            f"SELECT json_build_object('database', {literal(database)}, 'extensions', "
+            f"SELECT json_build_object('database', {literal(database)}, 'extensions', "  # noqa: S608
             "(SELECT coalesce(json_agg(extname), '[]') FROM pg_extension), "
             f"'grants', json_build_object({', '.join(grants)}));",
             "\\endif",
@@ -632,7 +680,9 @@ def postgres_changes(plan: dict[str, Any], output: str) -> dict[str, list[dict[s
         "roles": roles,
         "memberships": memberships,
         "databases": databases,
-        "extensions": [one for one in plan["extensions"] if one["name"] not in state["extensions"].get(one["database"], [])],
+        "extensions": [
+            one for one in plan["extensions"] if one["name"] not in state["extensions"].get(one["database"], [])
+        ],
         "grants": [one for index, one in enumerate(plan["grants"]) if not state["grants"].get(str(index))],
     }
 
