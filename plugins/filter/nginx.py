@@ -79,7 +79,7 @@ def version_of(package: str) -> tuple[int, ...]:
 
 
 def nginx_certificates(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The certificates that the sites need: name and domains. Domains that another one covers need none of their own."""
+    """The certificates that the sites need: name and domains. What another one covers needs none of its own."""
     chosen: list[dict[str, Any]] = []
     # sorted() keeps the order of equals, so the first site with the most domains gives the name.
     for site in sorted((s for s in sites if s["tls"]), key=lambda s: -len(s["domains"])):
@@ -97,7 +97,7 @@ def certificate_of(site: dict[str, Any], certificates: list[dict[str, Any]]) -> 
 
 def upstream(servers: list[str]) -> dict[str, Any]:
     """Where to pass requests: C(http://unix:/run/x.sock), C(http://host:port) or either with a path."""
-    scheme, _, rest = servers[0].partition("://")
+    scheme = servers[0].partition("://")[0]
     targets, path = [], ""
     for server in servers:
         target = server.partition("://")[2]
@@ -135,7 +135,8 @@ def header_lines(site: dict[str, Any], settings: dict[str, Any]) -> dict[str, st
 def nginx_plan(sites: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     """What the configuration prints, from completed sites.
 
-    C(settings): the C(version) of the package, C(ipv6), C(proxy_protocol), C(hsts), C(headers), C(rate_per_second), C(rate_burst).
+    C(settings): the C(version) of the package, C(ipv6), C(proxy_protocol), C(hsts), C(headers), C(rate_per_second)
+    and C(rate_burst).
     """
     certificates = nginx_certificates(sites)
     upstreams: list[dict[str, Any]] = []
@@ -208,7 +209,8 @@ def nginx_firewall_rules(own: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if site["port"] not in (80, 443):
             ports.setdefault(site["port"], []).extend(site["allow_from"] or ["any"])
     for port, networks in sorted(ports.items()):
-        rules.append({"port": port, "from": ["any"] if "any" in networks else sorted(set(networks)), "name": f"nginx {port}"})
+        allowed = ["any"] if "any" in networks else sorted(set(networks))
+        rules.append({"port": port, "from": allowed, "name": f"nginx {port}"})
     return rules
 
 
@@ -218,7 +220,7 @@ def network_problems(where: str, networks: list[str]) -> list[str]:
         try:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
-            problems.append(f"{where}: '{network}' is no address and no network; write it like 203.0.113.7 or 10.0.0.0/8.")
+            problems.append(f"{where}: '{network}' is no network; write it like 203.0.113.7 or 10.0.0.0/8.")
     return problems
 
 
@@ -226,17 +228,19 @@ def location_problems(where: str, location: dict[str, Any]) -> list[str]:
     path, static = location["path"], location["static"]
     problems = network_problems(f"{where}, {path}", location["allow_from"])
     if not re.fullmatch(r"((=|\^~) )?/[^\s;{}\"'\\]*", path):
-        problems.append(f"{where}: the path '{path}' must start with / and hold no spaces or quotes ('= /x' matches exactly).")
+        problems.append(f"{where}: the path '{path}' must start with / or '= /' and hold no spaces or quotes.")
     if bool(location["proxy"]) == bool(static):
         problems.append(f"{where}: {path} needs either proxy or static, and not both.")
     for server in location["proxy"]:
         if not re.fullmatch(r"https?://(unix:/[^\s;{}:]+(:/[^\s;{}]*)?|[^\s;{}/]+(/[^\s;{}]*)?)", server):
-            problems.append(f"{where}: proxy '{server}' is not like http://127.0.0.1:8000 or http://unix:/run/app/web.sock.")
+            problems.append(f"{where}: proxy '{server}' is not like http://127.0.0.1:8000 or http://unix:/run/x.sock.")
     if static and not re.fullmatch(r"/[^\s;{}\"'\\$]*", static):
         problems.append(f"{where}: static '{static}' must be an absolute path without spaces or quotes.")
     # Without the slash /media../ would reach the directory above.
     if static and not path.startswith("= ") and path.endswith("/") != static.endswith("/"):
-        problems.append(f"{where}: path {path} and static {static} must both end with / (a directory) or both without (a file).")
+        problems.append(
+            f"{where}: path {path} and static {static} must both end with / (a directory) or neither (a file)."
+        )
     return problems
 
 
@@ -254,7 +258,8 @@ def site_problems(site: dict[str, Any], challenge: str) -> list[str]:
             problems.append(f"{where}: '{domain}' is no domain name; write it like app.example.org.")
         elif site["tls"] and domain.startswith("*.") and challenge == "webroot":
             problems.append(
-                f"{where}: a certificate for '{domain}' needs the DNS challenge; set nginx_certbot_challenge to dns-<plugin>."
+                f"{where}: a certificate for '{domain}' needs the DNS challenge; "
+                "set nginx_certbot_challenge to dns-<plugin>."
             )
     if not site["locations"] and not site["redirect"]:
         problems.append(f"{where} has neither locations nor a redirect, so it would serve nothing.")
@@ -271,8 +276,8 @@ def site_problems(site: dict[str, Any], challenge: str) -> list[str]:
             problems.append(f"{where}: the user name '{user['name']}' may hold no spaces and no colon.")
         if len(user.get("password") or "") < 12:
             problems.append(
-                f"{where}: user '{user['name']}' needs a password of 12 characters or more, because everybody may try to log in "
-                "(openssl rand -hex 16 makes one)."
+                f"{where}: user '{user['name']}' needs a password of 12 characters or more, because everybody may try "
+                "to log in (openssl rand -hex 16 makes one)."
             )
     return problems
 
@@ -280,18 +285,20 @@ def site_problems(site: dict[str, Any], challenge: str) -> list[str]:
 def nginx_problems(
     sites: list[dict[str, Any]], challenge: str = "webroot", real_ip_from: list[str] | None = None
 ) -> list[str]:
-    """One sentence for everything about completed sites that nginx or the ACME server would refuse, or that opens a door."""
+    """One sentence for everything in completed sites that nginx or the ACME server would refuse."""
     problems = network_problems("nginx_certbot_real_ip_from", real_ip_from or [])
     listeners: dict[tuple[int, str], str] = {}
     speaks: dict[int, bool] = {443: True}
     for site in sites:
         problems += site_problems(site, challenge)
         if speaks.setdefault(site["port"], site["tls"]) != site["tls"]:
-            problems.append(f"nginx site '{site['name']}': port {site['port']} cannot serve sites with and without TLS.")
+            problems.append(
+                f"nginx site '{site['name']}': port {site['port']} serves either TLS or plain HTTP, not both."
+            )
         for domain in site["domains"]:
             other = listeners.setdefault((site["port"], domain), site["name"])
             if other != site["name"]:
-                problems.append(f"nginx sites '{other}' and '{site['name']}' both want {domain} on port {site['port']}.")
+                problems.append(f"nginx sites '{other}' and '{site['name']}' both want {domain}:{site['port']}.")
     return problems
 
 
@@ -301,15 +308,15 @@ def nginx_duplicates(sites: list[dict[str, Any]], variable: str) -> list[str]:
 
 
 def acme_problems(certificates: list[dict[str, Any]], acme: dict[str, Any]) -> list[str]:
-    """What keeps certbot from asking for the certificates: C(terms), C(url), C(challenge), C(credentials), C(plugins)."""
+    """What keeps certbot from asking for the certificates."""
     if not certificates:
         return []
     problems = []
     plugin = acme["challenge"].removeprefix("dns-")
     if not acme["terms"]:
         problems.append(
-            "nginx_certbot_terms_agreed is false, and no ACME server gives a certificate to who does not agree to its terms; "
-            "read them and set it to true, or set certificate: false on every site."
+            "nginx_certbot_terms_agreed is false, and no ACME server gives a certificate to who does not agree to its "
+            "terms; read them and set it to true, or set certificate: false on every site."
         )
     if not acme["url"].startswith("https://"):
         problems.append(f"nginx_certbot_acme_directory_url '{acme['url']}' must start with https://.")
@@ -321,9 +328,9 @@ def acme_problems(certificates: list[dict[str, Any]], acme: dict[str, Any]) -> l
             )
         elif not acme["credentials"]:
             problems.append(
-                f"nginx_certbot_dns_credentials is empty, and dns-{plugin} proves the domains through your provider's API; give it "
-                f"the lines of the plugin's credentials file, such as {acme['plugins'][plugin]['credential']}: an API token that "
-                "may edit this zone only."
+                f"nginx_certbot_dns_credentials is empty, and dns-{plugin} proves the domains through your provider's "
+                f"API; give it the lines of the plugin's credentials file, such as "
+                f"{acme['plugins'][plugin]['credential']}, with an API token that may edit this zone only."
             )
     return problems
 

@@ -102,16 +102,15 @@ def covered(text: str) -> set[str]:
     return {name.lower() for name in re.findall(r"DNS:([^,\s]+)", text)}
 
 
-def reason(wanted: dict[str, Any], renewal: str, names: set[str] | None, alive: bool, server: str, authenticator: str) -> str:
-    """Why a certificate has to be issued, '' when it is as wanted."""
+def reason(wanted: dict[str, Any], renewal: str, names: set[str] | None, alive: bool) -> str:
+    """Why a certificate has to be issued, '' when it is as wanted: C(domains), C(server) and C(authenticator)."""
     if not renewal or names is None:
         return "there is none yet"
     if names != set(wanted["domains"]):
         return f"it covers {', '.join(sorted(names))}"
-    if setting(renewal, "server") != server:
-        return f"it is from {setting(renewal, 'server')}"
-    if setting(renewal, "authenticator") != authenticator:
-        return f"it renews by {setting(renewal, 'authenticator')}"
+    for key in ("server", "authenticator"):
+        if setting(renewal, key) != wanted[key]:
+            return f"its {key} is {setting(renewal, key)}"
     return "" if alive else "it has expired"
 
 
@@ -134,7 +133,8 @@ def main() -> None:
             out = module.run_command(["openssl", "x509", "-in", path, "-noout", "-ext", "subjectAltName"])[1]
             names = covered(out)
             alive = module.run_command(["openssl", "x509", "-in", path, "-noout", "-checkend", "0"])[0] == 0
-        why = reason(wanted, renewal, names, alive, module.params["server"], module.params["authenticator"])
+        origin = {key: module.params[key] for key in ("server", "authenticator")}
+        why = reason({**wanted, **origin}, renewal, names, alive)
         if why:
             wanting.append({**wanted, "reason": why, "exists": bool(renewal)})
         else:
