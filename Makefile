@@ -13,8 +13,10 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready $(COLLECTION) ## Virtual environment, Docker engine, test images
+setup: tools ## Virtual environment, Docker engine, test images
 	@tests/hosts/setup.sh
+
+tools: $(VENV)/.ready $(COLLECTION)
 
 $(VENV)/.ready: requirements.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
@@ -49,4 +51,4 @@ build: $(VENV)/.ready ## The collection archive
 clean: demo-down ## Remove what setup made in this checkout
 	@rm -rf $(VENV) .ansible .demo .bench
 
-.PHONY: help setup demo demo-down test molecule bench docs build clean
+.PHONY: help setup tools demo demo-down test molecule bench docs build clean
