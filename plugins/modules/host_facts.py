@@ -27,6 +27,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+hostname: {description: The name that the host gives itself., returned: always, type: str}
+busy:
+  description: What is not over yet and would get in the way, V(cloud-init) or V(package lock).
+  returned: always
+  type: list
+  elements: str
 distribution: {description: V(debian) or V(ubuntu)., returned: always, type: str}
 version: {description: The release, such as V(13) or V(24.04)., returned: always, type: str}
 codename: {description: The release's code name., returned: always, type: str}
@@ -50,6 +56,7 @@ postgres_clusters:
   elements: str
 """
 
+import fcntl
 import glob
 import grp
 import json
@@ -57,6 +64,7 @@ import os
 import pwd
 import re
 import shutil
+import struct
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -103,6 +111,23 @@ def interrupted() -> bool:
     return bool(half or glob.glob("/var/lib/dpkg/updates/[0-9]*"))
 
 
+def locked(path: str) -> bool:
+    """Whether another process holds the lock of a file, see F_GETLK in fcntl(2); asking does not take it."""
+    question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with open(path, "rb") as handle:
+            answer = fcntl.fcntl(handle, fcntl.F_GETLK, question)
+    except OSError:
+        return False
+    return struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK
+
+
+def busy(cloud_init: str = "/run/cloud-init", lock: str = "/var/lib/dpkg/lock-frontend") -> list[str]:
+    """What is not over yet. cloud-init says so in /run, which a boot empties."""
+    started = os.path.exists(f"{cloud_init}/enabled") and not os.path.exists(f"{cloud_init}/result.json")
+    return [name for name, yes in (("cloud-init", started), ("package lock", locked(lock))) if yes]
+
+
 def addresses(text: str) -> list[str]:
     """The addresses in the output of C(ip -json address), without loopback and link-local ones."""
     links = json.loads(text or "[]")
@@ -118,6 +143,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
     release = os_release(read("/etc/os-release"))
     memory = read("/proc/meminfo")
     return {
+        "hostname": os.uname().nodename,
+        "busy": busy(),
         "distribution": release.get("ID", ""),
         "version": release.get("VERSION_ID", ""),
         "codename": release.get("VERSION_CODENAME", ""),

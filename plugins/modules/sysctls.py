@@ -71,6 +71,11 @@ def set_key(key: str, value: str, before: str) -> bool:
         return False
 
 
+def in_order(values: dict[str, str]) -> list[tuple[str, str]]:
+    """By name, forwarding first: a change of it sets many other parameters of the network back, see ip-sysctl."""
+    return sorted(values.items(), key=lambda item: (not item[0].endswith(("ip_forward", "forwarding")), item[0]))
+
+
 def same(first: str, second: str) -> bool:
     return first.split() == second.split()
 
@@ -82,7 +87,7 @@ def main() -> None:
     )
     path = module.params["path"]
     values = {key: kernel_text(value) for key, value in module.params["values"].items()}
-    text = "# Managed by Ansible (bulwark.stack).\n" + "".join(f"{key} = {values[key]}\n" for key in sorted(values))
+    text = "# Managed by Ansible (bulwark.stack).\n" + "".join(f"{key} = {value}\n" for key, value in in_order(values))
     before = ""
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as handle:
@@ -93,7 +98,7 @@ def main() -> None:
         if not module.check_mode:
             write_file(module, path, text)
     unavailable, refused = [], []
-    for key, value in sorted(values.items()):
+    for key, value in in_order(values):
         try:
             with open(kernel_path(key), encoding="utf-8") as handle:
                 now = handle.read().strip()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import yaml
 
@@ -78,3 +80,27 @@ def test_a_look_at_this_machine_gives_all_that_is_documented(run_module, monkeyp
     assert set(documented) <= set(result)
     assert result["memory_mb"] > 0
     assert result["users"]["root"] == 0
+
+
+def test_busy_while_cloud_init_works(tmp_path):
+    lock = str(tmp_path / "lock")
+    assert host_facts.busy(str(tmp_path), lock) == []
+    (tmp_path / "enabled").touch()
+    assert host_facts.busy(str(tmp_path), lock) == ["cloud-init"]
+    (tmp_path / "result.json").touch()
+    assert host_facts.busy(str(tmp_path), lock) == []
+
+
+def test_busy_while_another_process_holds_the_lock(tmp_path):
+    lock = tmp_path / "lock"
+    lock.touch()
+    hold = (
+        "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        assert host_facts.busy(str(tmp_path), str(lock)) == ["package lock"]
+        holder.communicate("\n")
+    assert host_facts.busy(str(tmp_path), str(lock)) == []

@@ -72,3 +72,8 @@ def test_a_missing_directory_is_a_sentence(run_module, kernel, tmp_path):
 )
 def test_kernel_path(key, path):
     assert sysctls.kernel_path(key) == path
+
+
+def test_forwarding_comes_first_because_it_resets_the_others():
+    values = {"net.ipv4.conf.all.accept_redirects": "0", "net.ipv4.ip_forward": "0", "kernel.x": "1"}
+    assert [key for key, _value in sysctls.in_order(values)][0] == "net.ipv4.ip_forward"
