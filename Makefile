@@ -14,7 +14,7 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: tools ## Virtual environment, Docker engine, test images
-	@tests/hosts/setup.sh
+	@tests/hosts/setup.sh $(BULWARK_HOST_A) $(BULWARK_HOST_B)
 
 tools: $(VENV)/.ready $(COLLECTION)
 

@@ -30,7 +30,17 @@ LOGS = ROOT / ".ansible/test-logs"
 BIN = ROOT / ".venv/bin"
 SANITY = ROOT / ".ansible/sanity"
 # What the archive ships, which is what the sanity tests are about.
-SHIPPED = ("plugins", "roles", "playbooks", "meta", "galaxy.yml", "requirements.yml", "README.md", "changelogs", "tests/sanity")
+SHIPPED = (
+    "plugins",
+    "roles",
+    "playbooks",
+    "meta",
+    "galaxy.yml",
+    "requirements.yml",
+    "README.md",
+    "changelogs",
+    "tests/sanity",
+)
 MINUTE = 60
 
 

@@ -34,7 +34,7 @@ busy:
   type: list
   elements: str
 distribution: {description: V(debian) or V(ubuntu)., returned: always, type: str}
-version: {description: The release, such as V(13) or V(24.04)., returned: always, type: str}
+version: {description: "The release, such as V(13) or V(24.04).", returned: always, type: str}
 codename: {description: The release's code name., returned: always, type: str}
 architecture: {description: As dpkg names it., returned: always, type: str}
 memory_mb: {description: Memory in MiB., returned: always, type: int}
