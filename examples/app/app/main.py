@@ -95,7 +95,7 @@ async def create_job(job: NewJob) -> dict[str, str]:
     await fetch("INSERT INTO jobs (id, text) VALUES (%s, %s)", job_id, job.text)
     try:
         # Bounded: a broker that is away must not hold the request. The heartbeat sends such a job later.
-        await run_in_threadpool(tasks.process.apply_async, (job_id,), retry=False)
+        await run_in_threadpool(tasks.process.apply_async, (job_id,), task_id=job_id, retry=False)
     except (BrokerError, redis.RedisError, OSError):
         return {"id": job_id, "status": "queued", "note": "The queue does not answer; the job will start later."}
     return {"id": job_id, "status": "queued"}

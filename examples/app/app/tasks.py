@@ -124,4 +124,4 @@ def heartbeat() -> None:
             (settings.stalled_seconds,),
         ).fetchall()
     for (job_id,) in stalled:
-        process.delay(str(job_id))
+        process.apply_async((str(job_id),), task_id=str(job_id))
