@@ -165,7 +165,7 @@ def peers_play(folder: Path) -> Path:
 
 def run_play(stack: Stack, play: Path, **env: str) -> dict[str, Any]:
     stats = STATE / "play.json"
-    command = ["ansible-playbook", str(play), *stack.command()[2:]]
+    command = [stack.command()[0], str(play), *stack.command()[2:]]
     done = subprocess.run(command, cwd=ROOT, env={**stack.environment(stats), **env}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{play.name} failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")

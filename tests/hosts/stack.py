@@ -112,7 +112,7 @@ class Stack:
 
     def command(self, *words: str) -> list[str]:
         return [
-            "ansible-playbook",
+            str(ROOT / ".venv/bin/ansible-playbook"),
             "site.yml",
             "-i",
             "inventories/demo",
