@@ -11,6 +11,7 @@ from typing import Any
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+
 from ..plugin_utils.release_source import SourceError, describe, pack
 
 

@@ -51,15 +51,14 @@ def web_app_sites(name: str, domains: list[str], body_size_mb: int) -> list[dict
 def source_problems(app: dict[str, Any]) -> list[str]:
     given = [f"web_app_{key}" for key in ("directory", "repository", "wheel") if app[key]]
     if not given:
-        return [
-            "There is nothing to deploy: give web_app_directory (on the controller), web_app_repository (git) or web_app_wheel."
-        ]
+        return ["There is nothing to deploy: give web_app_directory, web_app_repository or web_app_wheel."]
     if len(given) > 1:
         return [f"{' and '.join(given)} are both given, and a release has one source; keep one of them."]
     problems = []
     if re.match(r"https?://[^/]*@", app["repository"]):
         problems.append(
-            "web_app_repository: a password in the address would be in the process list; use an SSH address and web_app_repository_key."
+            "web_app_repository: a password in the address would be in the process list; use an SSH address and "
+            "web_app_repository_key."
         )
     if "://" in app["wheel"] and not re.search(r"#sha256=[0-9a-f]{64}$", app["wheel"]):
         problems.append(
@@ -109,7 +108,8 @@ def web_app_problems(app: dict[str, Any]) -> list[str]:
     problems = source_problems(app)
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", app["name"]) or app["name"] in TAKEN:
         problems.append(
-            f"web_app_name: '{app['name']}' names a user, units and directories; take a-z, 0-9 and -, and no name that the system has."
+            f"web_app_name: '{app['name']}' names a user, units and directories; take a-z, 0-9 and -, and no name that "
+            "the system has."
         )
     if app["serve"] and not app["command"] and not re.fullmatch(r"[\w.]+:[\w.]+(\(\))?", app["module"]):
         problems.append(f"web_app_module: '{app['module']}' must be module:object, as in app.main:app.")
@@ -295,7 +295,7 @@ def web_app_units(app: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def web_app_trial_units(app: dict[str, Any]) -> list[dict[str, Any]]:
-    """The units that try a release before it becomes the current one: its migration, and its server on a side socket."""
+    """The units that try a release before it is the current one: its migration, and its server on a side socket."""
     name = app["name"]
     units = server_units(app, f"{name}-candidate", "candidate", "candidate.sock") if app["serve"] else []
     if app["migration_command"]:

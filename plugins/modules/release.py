@@ -272,7 +272,7 @@ class Releases:
 
     def journal(self, unit: str, since: float) -> str:
         self.module.run_command(["journalctl", "--sync"])
-        command = ["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", unit, "--since", f"@{int(since)}"]
+        command = ["journalctl", "--no-pager", "-n", "30", "-o", "cat", "-u", unit, "--since", f"@{int(since)}"]
         text = self.module.run_command(command)[1].strip()
         try:
             with open(self.environment, encoding="utf-8") as handle:
@@ -376,7 +376,7 @@ class Releases:
         path = self.path(self.id)
         with tarfile.open(archive) as handle:
             # Python before 3.12 may not know filters; what arrives here was packed by git or by the controller.
-            safe = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+            safe: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
             handle.extractall(path, **safe)  # noqa: S202
         if os.path.dirname(archive) == path:
             os.unlink(archive)
@@ -436,15 +436,13 @@ class Releases:
 
     def chosen(self) -> None:
         current = self.link("current")
-        there = sorted(
-            (r for r in os.listdir(f"{self.root}/releases") if self.complete(r)), key=lambda r: self.mark(r)["built"]
-        )
+        found = [os.path.basename(path) for path in glob.glob(f"{self.root}/releases/*")]
+        there = sorted(filter(self.complete, found), key=lambda release: float(self.mark(release).get("built", 0)))
         wanted = self.id or self.mark(current).get("previous", "")
         if wanted not in there:
             asked = f"release {wanted} is not on this host" if wanted else "there is no release before the current one"
-            self.fail(
-                f"web_app_release: {asked}; there are {', '.join(there) or 'none'}, and {current or 'none'} is the current one."
-            )
+            known = f"there are {', '.join(there) or 'none'}, and {current or 'none'} is the current one"
+            self.fail(f"web_app_release: {asked}; {known}.")
         self.id = wanted
         self.answer()
 
@@ -511,9 +509,8 @@ class Releases:
         if trouble:
             self.stop_candidate()
             serving = f"{before} keeps serving" if before else "nothing serves yet"
-            self.fail(
-                f"Release {self.id} {trouble} on {self.p['health_path']}; {serving}.{self.journal(self.candidate, since)}"
-            )
+            text = f"Release {self.id} {trouble} on {self.p['health_path']}; {serving}."
+            self.fail(text + self.journal(self.candidate, since))
         serves = self.unit(self.web).get("ActiveState") == "active" and os.path.exists(f"{self.run_dir}/web.sock")
         if serves:
             self.divert()
@@ -540,13 +537,11 @@ class Releases:
         mark = self.mark(self.id)
         previous = mark.get("before", "")
         text = f"Release {self.id} {trouble} on {self.p['health_path']}"
-        if mark.get("good"):
-            self.fail(
-                f"{text}, and it did before; look for what it needs (database, broker, environment).{self.journal(self.web, since)}"
-            )
-        if not self.complete(previous):
-            self.fail(f"{text}, and there is no release to return to.{self.journal(self.web, since)}")
         journal = self.journal(self.web, since)
+        if mark.get("good"):
+            self.fail(f"{text}, and it did before; see to what it needs (database, broker, environment).{journal}")
+        if not self.complete(previous):
+            self.fail(f"{text}, and there is no release to return to.{journal}")
         self.place_link("current", previous)
         self.systemctl("restart", self.web)
         again = self.wait(self.main_socket(), self.web)

@@ -73,7 +73,8 @@ def describe_directory(source: dict[str, Any]) -> str:
         raise SourceError(f"web_app_directory: there is no directory {directory} on the controller.")
     if requirements and not os.path.isfile(os.path.join(directory, requirements)):
         raise SourceError(
-            f"web_app_requirements: {directory} has no file {requirements}; lock the dependencies into it, or name the file that has them."
+            f"web_app_requirements: {directory} has no file {requirements}; lock the dependencies into it, or name the "
+            "file that has them."
         )
     return directory_digest(directory, source["excludes"])
 
