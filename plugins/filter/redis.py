@@ -11,7 +11,12 @@ from typing import Any
 COMMON = {"tcp-backlog": 511, "timeout": 300, "tcp-keepalive": 60, "maxmemory-samples": 5}
 PROFILES: dict[str, dict[str, Any]] = {
     # A queue: what was accepted must not be thrown away and must survive a crash.
-    "broker": {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec", "save": "900 1 300 10 60 10000"},
+    "broker": {
+        "maxmemory-policy": "noeviction",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "900 1 300 10 60 10000",
+    },
     # A cache: old entries make room for new ones; a snapshot is enough to start warm.
     "cache": {"maxmemory-policy": "allkeys-lru", "appendonly": "no", "save": "900 1 300 10 60 10000"},
 }
@@ -55,8 +60,8 @@ def redis_problems(instances: list[dict[str, Any]]) -> list[str]:
             problems.append(f"redis_instances: '{name}' cannot be part of a unit name; use a-z, 0-9, _ and -.")
         if one["profile"] == "broker" and policy != "noeviction":
             problems.append(
-                f"redis_instances: '{name}' is a broker with maxmemory-policy {policy}, which throws queued tasks away; "
-                "use noeviction, or profile: cache."
+                f"redis_instances: '{name}' is a broker with maxmemory-policy {policy}, which throws queued tasks "
+                "away; use noeviction, or profile: cache."
             )
         if not one["users"]:
             problems.append(
@@ -64,13 +69,28 @@ def redis_problems(instances: list[dict[str, Any]]) -> list[str]:
                 "(openssl rand -hex 24 makes one)."
             )
         for user in one["users"]:
+            # Both are words of the ACL file; a line break in them would be another user.
+            if not re.fullmatch(r"[A-Za-z0-9_.@-]+", user["name"]) or "\n" in user.get("rules", ""):
+                problems.append(
+                    f"redis_instances: user {user['name']!r} of '{name}' has a name or rules that an ACL file cannot "
+                    "hold; use letters, digits and _.@- for the name and one line for the rules."
+                )
             if len(user.get("password") or "") < 16:
                 problems.append(
-                    f"redis_instances: user '{user['name']}' of '{name}' needs a password of 16 characters or more, because Redis "
-                    "answers a million guesses a minute (openssl rand -hex 24 makes one)."
+                    f"redis_instances: user '{user['name']}' of '{name}' needs a password of 16 characters or more, "
+                    "because Redis answers a million guesses a minute (openssl rand -hex 24 makes one)."
+                )
+    for index, one in enumerate(instances):
+        for other in instances[:index]:
+            if one["port"] == other["port"] and set(one["addresses"]) & set(other["addresses"]):
+                problems.append(
+                    f"redis_instances: '{other['name']}' and '{one['name']}' both want port {one['port']}; "
+                    "give one of them another port."
                 )
     names = [one["name"] for one in instances]
-    problems += [f"redis_instances: the name '{name}' is there twice." for name in sorted(set(names)) if names.count(name) > 1]
+    problems += [
+        f"redis_instances: the name '{name}' is there twice." for name in sorted(set(names)) if names.count(name) > 1
+    ]
     return problems
 
 
@@ -96,8 +116,19 @@ def redis_files(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for one in instances:
         common = {"group": "redis", "mode": "0640"}
         files += [
-            {"path": f"/var/lib/redis/{one['name']}", "state": "directory", "owner": "redis", "group": "redis", "mode": "0750"},
-            {"path": f"/etc/redis/{one['name']}.conf", "template": "redis.conf.j2", "vars": {"instance": one}, **common},
+            {
+                "path": f"/var/lib/redis/{one['name']}",
+                "state": "directory",
+                "owner": "redis",
+                "group": "redis",
+                "mode": "0750",
+            },
+            {
+                "path": f"/etc/redis/{one['name']}.conf",
+                "template": "redis.conf.j2",
+                "vars": {"instance": one},
+                **common,
+            },
             {"path": f"/etc/redis/{one['name']}.acl", "content": redis_acl(one["users"]), "secret": True, **common},
         ]
     return files
@@ -127,7 +158,11 @@ def redis_units(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "name": f"redis@{name}.service",
                 "sections": {
-                    "Unit": {"Description": f"Redis {name}", "After": "network-online.target", "Wants": "network-online.target"},
+                    "Unit": {
+                        "Description": f"Redis {name}",
+                        "After": "network-online.target",
+                        "Wants": "network-online.target",
+                    },
                     "Service": service,
                     "Install": {"WantedBy": "multi-user.target"},
                 },
