@@ -47,3 +47,49 @@ def test_memory_limit_of_the_unit(run):
 
 def test_sandbox(exposure):
     assert exposure("redis@broker.service") <= 2.0
+
+
+def test_listens_on_loopback_only(run):
+    listening = {
+        line.split()[3].rsplit(":", 1)[0] for line in run("ss -Hltn '( sport = :6379 or sport = :6380 )'").splitlines()
+    }
+    assert listening
+    assert listening <= {"127.0.0.1", "[::1]"}
+
+
+def started(run, name):
+    return run(f"systemctl show -p ActiveEnterTimestampMonotonic --value redis@{name}").strip()
+
+
+def test_second_run_restarts_nothing(run, converge):
+    before = started(run, "broker"), started(run, "cache")
+    assert "changed=0" in converge()
+    assert (started(run, "broker"), started(run, "cache")) == before
+
+
+def test_a_change_restarts_its_instance_only_and_no_secret_is_shown(run, converge):
+    before = started(run, "broker"), started(run, "cache")
+    secret = "another-horse-battery"
+    users = [{"name": "app", "password": "correct-horse-battery"}]
+    cache = {"name": "cache", "profile": "cache", "port": 6380, "maxmemory_mb": 64}
+    instances = [
+        {"name": "broker", "maxmemory_mb": 512, "users": users},
+        {**cache, "users": [*users, {"name": "other", "password": secret, "rules": "~other:* +@read"}]},
+    ]
+    output = converge("-vvv", "--diff", redis_instances=instances)
+    output = output[output.index("PLAY [") :]
+    assert secret not in output
+    assert "correct-horse-battery" not in output
+    assert started(run, "broker") == before[0]
+    assert started(run, "cache") != before[1]
+    other = f"redis-cli --no-auth-warning -u redis://other:{secret}@127.0.0.1:6380"
+    assert "NOPERM" in run(f"{other} set other:1 x", ok=False)
+    assert "NOPERM" in run(f"{other} get elsewhere", ok=False)
+
+
+def test_a_broker_that_evicts_is_refused(converge):
+    users = [{"name": "app", "password": "correct-horse-battery"}]
+    broker = {"name": "broker", "users": users, "settings": {"maxmemory-policy": "allkeys-lru"}}
+    output = converge(redis_instances=[broker], ok=False)
+    assert "throws queued tasks away" in " ".join(output.split())
+    assert "changed=0" in output
