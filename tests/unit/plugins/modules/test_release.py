@@ -1,0 +1,197 @@
+"""Releases: what a source becomes, which release comes next, and which go."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tarfile
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.modules.release import (
+    MARK,
+    Releases,
+    environment_values,
+    pip_complaint,
+    ref_digest,
+    release_id,
+)
+from plugins.plugin_utils.release_source import SourceError, describe, directory_digest, pack
+
+
+class Failed(Exception):
+    pass
+
+
+def make(tmp_path: Path, **params: Any) -> Releases:
+    def fail(msg: str, **_: Any) -> None:
+        raise Failed(msg)
+
+    def leave(**answer: Any) -> None:
+        raise StopIteration(answer)
+
+    values = {
+        "app": "shop",
+        "id": "",
+        "keep": 3,
+        "serve": False,
+        "health_path": "/health",
+        "health_host": "x",
+        **params,
+    }
+    module = SimpleNamespace(params=values, fail_json=fail, exit_json=leave, check_mode=False)
+    releases = Releases(module)  # type: ignore[arg-type]
+    releases.root = str(tmp_path)
+    releases.run_dir = str(tmp_path / "run")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "releases").mkdir(exist_ok=True)
+    return releases
+
+
+def add(tmp_path: Path, release: str, **mark: Any) -> None:
+    folder = tmp_path / "releases" / release / ".venv/bin"
+    folder.mkdir(parents=True)
+    (folder / "python").touch()
+    if mark:
+        (tmp_path / "releases" / release / MARK).write_text(json.dumps(mark))
+
+
+def source(directory: Path, **values: Any) -> dict[str, Any]:
+    empty = {"repository": "", "wheel": "", "requirements": "", "excludes": [".git", "__pycache__", "*.pyc"]}
+    return {"directory": str(directory), **empty, **values}
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    root = tmp_path / "code"
+    (root / "app/__pycache__").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / ".git/HEAD").write_text("x")
+    (root / "app/main.py").write_text("app = 1\n")
+    (root / "app/__pycache__/main.pyc").write_text("x")
+    (root / "requirements.txt").write_text("uvicorn==1\n")
+    return root
+
+
+def test_digest_counts_content_and_not_time(code):
+    before = directory_digest(str(code), [".git", "__pycache__"])
+    os.utime(code / "app/main.py", (1, 1))
+    (code / ".git/HEAD").write_text("y")
+    (code / "app/__pycache__/main.pyc").write_text("y")
+    assert directory_digest(str(code), [".git", "__pycache__"]) == before
+    (code / "app/main.py").write_text("app = 2\n")
+    assert directory_digest(str(code), [".git", "__pycache__"]) != before
+
+
+def test_digest_counts_executable_bits_and_links(code):
+    before = directory_digest(str(code), [])
+    (code / "app/main.py").chmod(0o755)
+    runnable = directory_digest(str(code), [])
+    (code / "link").symlink_to("app")
+    assert len({before, runnable, directory_digest(str(code), [])}) == 3
+
+
+def test_archive_has_what_the_digest_counts(code):
+    with tarfile.open(fileobj=BytesIO(pack(source(code)))) as archive:
+        assert sorted(archive.getnames()) == ["app/main.py", "requirements.txt"]
+        assert {info.uid for info in archive} == {0}
+
+
+def test_missing_lock_file_is_a_sentence(code):
+    with pytest.raises(SourceError, match=r"has no file lock\.txt; lock the dependencies"):
+        describe(source(code, requirements="lock.txt"))
+
+
+def test_missing_directory_is_a_sentence(code):
+    with pytest.raises(SourceError, match="there is no directory"):
+        describe(source(code / "nowhere"))
+
+
+def test_wheel_from_an_address_is_named_by_its_checksum():
+    digest = "a" * 64
+    assert describe(source(Path(), directory="", wheel=f"https://x.test/a.whl#sha256={digest}")) == digest
+
+
+def test_release_is_named_by_code_and_settings():
+    one = release_id("a" * 64, ["requirements.txt", "/usr/bin/python3"])
+    assert one.startswith("a" * 12 + "-")
+    assert one != release_id("a" * 64, ["requirements.txt", "/usr/bin/python3.12"])
+
+
+def test_tag_wins_over_branch_and_leads_to_its_commit():
+    listing = "1\tHEAD\n2\trefs/heads/v1\n3\trefs/tags/v1\n4\trefs/tags/v1^{}\n5\trefs/heads/main\n"
+    assert [ref_digest(listing, name) for name in ("v1", "main", "HEAD", "v2")] == ["4", "5", "1", ""]
+
+
+def test_pip_complains_in_one_sentence():
+    text = "WARNING: x\nERROR: Could not find a version\nERROR: No matching distribution found for a==9\nnotice\n"
+    assert pip_complaint(text) == "Could not find a version No matching distribution found for a==9"
+
+
+def test_secrets_are_read_back_from_the_environment():
+    text = '# x\nA="a\\"b\\$c\\\\d-long"\nB="short"\nC="two\nlong-lines"\n'
+    assert environment_values(text) == ["long-lines", 'a"b$c\\d-long']
+
+
+def test_release_before_is_chosen(tmp_path):
+    add(tmp_path, "one", built=1)
+    add(tmp_path, "two", built=2, previous="one", good=True)
+    (tmp_path / "current").symlink_to("releases/two")
+    with pytest.raises(StopIteration) as stop:
+        make(tmp_path).chosen()
+    assert stop.value.value["id"] == "one"
+    assert stop.value.value["pending"] is True
+
+
+def test_no_release_before(tmp_path):
+    add(tmp_path, "one", built=1)
+    (tmp_path / "current").symlink_to("releases/one")
+    with pytest.raises(Failed, match="no release before the current one; there are one, and one is the current one"):
+        make(tmp_path).chosen()
+
+
+def test_unfinished_release_is_not_chosen(tmp_path):
+    add(tmp_path, "one", built=1)
+    add(tmp_path, "half")
+    with pytest.raises(Failed, match="release half is not on this host; there are one, and none"):
+        make(tmp_path, id="half").chosen()
+
+
+def test_prune_keeps_the_newest_and_the_way_back(tmp_path):
+    for number in range(1, 8):
+        add(tmp_path, f"r{number}", built=number)
+    add(tmp_path, "half")
+    (tmp_path / "releases/r2" / MARK).write_text(json.dumps({"built": 2, "previous": "r1"}))
+    (tmp_path / "current").symlink_to("releases/r2")
+    make(tmp_path, id="r7", keep=4).prune()
+    assert sorted(os.listdir(tmp_path / "releases")) == ["r1", "r2", "r6", "r7"]
+
+
+def test_traffic_goes_to_the_candidate_and_comes_back(tmp_path):
+    releases = make(tmp_path)
+    listeners = {}
+    for name in ("web", "candidate"):
+        listeners[name] = socket.socket(socket.AF_UNIX)
+        listeners[name].bind(f"{releases.run_dir}/{name}.sock")
+        listeners[name].listen()
+        listeners[name].settimeout(1)
+
+    def connect(name: str) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{releases.run_dir}/web.sock")
+            listeners[name].accept()[0].close()
+
+    connect("web")
+    releases.divert()
+    assert releases.diverted()
+    connect("candidate")
+    releases.return_traffic()
+    connect("web")
+    assert os.listdir(releases.run_dir) == ["web.sock"]
+    for listener in listeners.values():
+        listener.close()
