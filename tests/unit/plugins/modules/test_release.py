@@ -114,7 +114,7 @@ def test_missing_directory_is_a_sentence(code):
 
 def test_wheel_from_an_address_is_named_by_its_checksum():
     digest = "a" * 64
-    assert describe(source(Path(), directory="", wheel=f"https://x.test/a.whl#sha256={digest}")) == digest
+    assert describe({**source(Path()), "directory": "", "wheel": f"https://x.test/a.whl#sha256={digest}"}) == digest
 
 
 def test_release_is_named_by_code_and_settings():
@@ -135,7 +135,7 @@ def test_pip_complains_in_one_sentence():
 
 def test_secrets_are_read_back_from_the_environment():
     text = '# x\nA="a\\"b\\$c\\\\d-long"\nB="short"\nC="two\nlong-lines"\n'
-    assert environment_values(text) == ["long-lines", 'a"b$c\\d-long']
+    assert environment_values(text) == ['a"b$c\\d-long', "long-lines"]
 
 
 def test_release_before_is_chosen(tmp_path):
