@@ -79,6 +79,16 @@ def test_secrets_are_read_back_from_the_environment():
     assert environment_values(text) == ['a"b$c\\d-long', "long-lines"]
 
 
+def test_full_disk_leaves_nothing_behind(tmp_path):
+    add(tmp_path, "new")
+    releases = make(tmp_path, id="new")
+    error = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+    releases.module.run_command = lambda *_, **__: (1, "", error)
+    with pytest.raises(Failed, match=r"what serves was not touched: requirements\.txt .* No space left on device$"):
+        releases.as_app("requirements.txt", ["pip"])
+    assert os.listdir(tmp_path / "releases") == []
+
+
 def test_release_before_is_chosen(tmp_path):
     add(tmp_path, "one", built=1)
     add(tmp_path, "two", built=2, previous="one", good=True)
