@@ -261,10 +261,10 @@ def test_units():
     units = {unit["name"]: unit for unit in nginx_units(plan(site()), ACME)}
     assert "/etc/nginx/certificates/app" in units["nginx.service"]["reload_on"]
     assert units["certbot.service"]["state"] == "absent"
-    private = {**ACME, "ca_bundle": "/etc/ca.pem", "program": "/opt/x/bin/python -m certbot.main"}
+    private = {**ACME, "ca_bundle": "/etc/ca.pem", "program": "/opt/x/bin/python /usr/bin/certbot"}
     service = nginx_units(plan(site()), private)[1]["sections"]["Service"]
     assert service["Environment"] == "REQUESTS_CA_BUNDLE=/etc/ca.pem"
-    assert service["ExecStart"] == ["", "/opt/x/bin/python -m certbot.main -q renew"]
+    assert service["ExecStart"] == ["", "/opt/x/bin/python /usr/bin/certbot -q renew"]
 
 
 def test_certbot_command():
@@ -276,9 +276,9 @@ def test_certbot_command():
     assert command[-4:] == ["--domain", "app.example.org", "--domain", "www.example.org"]
     again = certbot_command(
         {**certificate, "exists": True},
-        {**ACME, "challenge": "dns-cloudflare", "email": "", "program": "/opt/x/bin/python -m certbot.main"},
+        {**ACME, "challenge": "dns-cloudflare", "email": "", "program": "/opt/x/bin/python /usr/bin/certbot"},
     )
-    assert again[:4] == ["/opt/x/bin/python", "-m", "certbot.main", "certonly"]
+    assert again[:3] == ["/opt/x/bin/python", "/usr/bin/certbot", "certonly"]
     assert "--register-unsafely-without-email" in again
     assert "--force-renewal" in again
     assert again[again.index("--dns-cloudflare-propagation-seconds") + 1] == "30"
