@@ -76,4 +76,4 @@ def test_kernel_path(key, path):
 
 def test_forwarding_comes_first_because_it_resets_the_others():
     values = {"net.ipv4.conf.all.accept_redirects": "0", "net.ipv4.ip_forward": "0", "kernel.x": "1"}
-    assert [key for key, _value in sysctls.in_order(values)][0] == "net.ipv4.ip_forward"
+    assert next(key for key, _value in sysctls.in_order(values)) == "net.ipv4.ip_forward"

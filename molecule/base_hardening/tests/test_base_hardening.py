@@ -1,0 +1,330 @@
+"""A hardened host, seen from outside: over SSH from the controller and over the network from the other test host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+KEY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "id_ed25519"
+BIN = Path(sys.executable).parent
+RULES = [
+    {"port": 8080, "from": ["any"], "name": "web"},
+    {"port": 8081, "from": ["192.0.2.0/24", "2001:db8::/32"], "name": "office"},
+    {"port": 8082, "from": [], "name": "loopback"},
+]
+NO_QUESTIONS = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+
+
+def docker(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+
+
+def address_of(name: str) -> str:
+    return docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).stdout.strip()
+
+
+@pytest.fixture
+def name(host):
+    return host.backend.get_pytest_id().removeprefix("ansible://")
+
+
+@pytest.fixture
+def address(name):
+    return address_of(name)
+
+
+@pytest.fixture
+def stranger(name):
+    """Runs a command on the other test host."""
+    other = name[:-1] + ("2" if name.endswith("3") else "3")
+    return lambda *words: docker("exec", other, *words)
+
+
+@pytest.fixture
+def ssh(address):
+    def _ssh(user, command="true", *options, port=22):
+        words = ["ssh", *NO_QUESTIONS, "-i", str(KEY), "-p", str(port), *options, f"{user}@{address}", command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    return _ssh
+
+
+@pytest.fixture
+def play(name, address, tmp_path):
+    """Runs the role over SSH and gives the exit status and everything that it printed."""
+
+    def _play(*words, user="deploy", port=22, **variables):
+        host = {
+            "ansible_host": address,
+            "ansible_user": user,
+            "ansible_port": port,
+            "ansible_ssh_private_key_file": str(KEY),
+            "ansible_ssh_common_args": " ".join(NO_QUESTIONS),
+            "bulwark_admin_users": [{"name": "deploy", "keys": [KEY.with_suffix(".pub").read_text().strip()]}],
+            "base_hardening_published_rules": RULES,
+            "base_hardening_fail2ban_retries": 3,
+            **variables,
+        }
+        inventory = tmp_path / "hosts.json"
+        inventory.write_text(json.dumps({"all": {"hosts": {name: host}}}))
+        env = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [str(BIN / "ansible-playbook"), "-i", str(inventory), str(HERE / "harden.yml"), *words],
+            capture_output=True, text=True, env=env, timeout=180, check=False,
+        )  # fmt: skip
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    return _play
+
+
+@pytest.fixture
+def ufw_rules(address):
+    """Calls the module alone over SSH, as root, and gives its result."""
+
+    def _call(rules, *words):
+        arguments = json.dumps({"rules": rules})
+        command = [str(BIN / "ansible"), "all", "-i", f"{address},", "-u", "deploy", "-b", "--private-key", str(KEY)]
+        command += ["--ssh-common-args", " ".join(NO_QUESTIONS), "-m", "bulwark.stack.ufw_rules", "-a", arguments, *words]
+        out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        return json.loads(out[out.index("{") : out.rindex("}") + 1])
+
+    return _call
+
+
+@pytest.fixture
+def listening(host):
+    """Something that answers on these ports, whatever the firewall says."""
+    server = "import http.server,sys; http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
+    ports = (8080, 8081, 8082, 8443)
+    for port in ports:
+        host.run_test(f'systemd-run -q --unit test-{port} python3 -c "{server}" {port}')
+    for port in ports:
+        host.run(f"for i in $(seq 50); do ss -ltn | grep -q :{port} && break; sleep 0.1; done")
+    yield
+    host.run("systemctl stop " + " ".join(f"test-{port}" for port in ports))
+
+
+def reaches(stranger, address: str, port: int) -> bool:
+    code = f"import socket; socket.create_connection(('{address}', {port}), timeout=1)"
+    return stranger("python3", "-c", code).returncode == 0
+
+
+def declared(rules=RULES):
+    ssh = {"port": "22", "from": ["any"], "name": "ssh"}
+    return [ssh, *({**rule, "port": str(rule["port"])} for rule in rules if rule["from"])]
+
+
+# -- SSH
+
+
+def test_admin_comes_in_with_a_key_and_becomes_root(ssh):
+    assert ssh("deploy", "sudo -n id -u").stdout.strip() == "0"
+
+
+def test_root_is_refused(ssh):
+    assert "Permission denied (publickey)" in ssh("root").stderr
+
+
+def test_passwords_are_refused_whatever_cloud_init_says(host, ssh):
+    assert host.file("/etc/ssh/sshd_config.d/50-cloud-init.conf").contains("PasswordAuthentication yes")
+    done = ssh("deploy", "true", "-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password")
+    # What ssh lists is what the server offers.
+    assert "Permission denied (publickey)." in done.stderr
+
+
+def test_key_exchange_withstands_quantum_computers(ssh):
+    chatter = ssh("deploy", "true", "-v").stderr
+    assert "kex: algorithm: mlkem768x25519" in chatter or "kex: algorithm: sntrup761x25519" in chatter
+
+
+def test_weak_algorithms_are_refused(ssh):
+    assert "no matching" in ssh("deploy", "true", "-o", "MACs=hmac-sha1").stderr
+
+
+def test_keys_are_exactly_the_declared_ones(run):
+    assert run("cat /home/deploy/.ssh/authorized_keys").strip() == KEY.with_suffix(".pub").read_text().strip()
+
+
+# -- firewall
+
+
+def test_declared_ports_are_open_and_all_others_closed(listening, stranger, address):
+    open_ports = [port for port in (22, 8080, 8081, 8082, 8443) if reaches(stranger, address, port)]
+    assert open_ports == [22, 8080]
+
+
+def test_ssh_comes_first_and_comments_tell_who_asked(run):
+    lines = [line for line in run("ufw status").splitlines() if "ALLOW" in line]
+    assert lines[0].split()[:1] + lines[0].split()[-2:] == ["22/tcp", "#", "ssh"]
+    assert any("8081/tcp" in line and "192.0.2.0/24" in line and "# office" in line for line in lines)
+    assert any("2001:db8::/32" in line for line in lines)
+    assert not any("8443" in line for line in lines)
+
+
+def test_ufw_reads_the_rules_as_its_own(run):
+    before = run("cat /etc/ufw/user.rules /etc/ufw/user6.rules")
+    run("ufw allow 9999/tcp && ufw delete allow 9999/tcp")
+    assert run("cat /etc/ufw/user.rules /etc/ufw/user6.rules") == before
+
+
+def test_change_of_rules_cuts_no_connection(listening, ufw_rules, address, stranger):
+    with socket.create_connection((address, 8080), timeout=5) as connection:
+        assert ufw_rules(declared(RULES[1:]))["changed"]
+        assert not reaches(stranger, address, 8080)
+        connection.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.0 200"
+    foretold = ufw_rules(declared(), "--check")
+    assert foretold["changed"]
+    assert ufw_rules(declared())["changed"]
+    assert not ufw_rules(declared())["changed"]
+    assert reaches(stranger, address, 8080)
+
+
+def test_rules_that_the_kernel_lost_come_back(run, ufw_rules, stranger, address, listening):
+    run("iptables -F ufw-user-input; iptables -P INPUT ACCEPT")
+    assert ufw_rules(declared())["changed"]
+    assert not reaches(stranger, address, 8443)
+
+
+def test_rules_never_lock_out_who_applies_them(run, ufw_rules):
+    before = run("ufw status")
+    refused = ufw_rules([{"port": "22", "from": ["192.0.2.7"], "name": "ssh"}])
+    assert refused["failed"]
+    assert "over which this very run came" in refused["msg"]
+    assert run("ufw status") == before
+
+
+# -- bans
+
+
+def test_repeated_failures_are_banned(host, stranger, address, run):
+    assert "Currently banned" in run("fail2ban-client status sshd")
+    assert reaches(stranger, address, 22)
+    for attempt in range(4):
+        # A connection that is cut by the ban hangs.
+        stranger("timeout", "3", "ssh", *NO_QUESTIONS, f"guess{attempt}@{address}")
+    banned = ""
+    for _wait in range(30):
+        banned = run("fail2ban-client get sshd banip").strip()
+        if banned:
+            break
+        time.sleep(0.5)
+    try:
+        assert banned
+        assert not reaches(stranger, address, 22)
+    finally:
+        run("fail2ban-client unban --all")
+    assert reaches(stranger, address, 22)
+
+
+# -- the rest of the base
+
+
+def test_services_run(running):
+    for unit in ("ufw.service", "fail2ban.service", "apt-daily-upgrade.timer"):
+        running(unit)
+
+
+def test_security_updates_leave_stateful_services_alone(run):
+    said = run("unattended-upgrade --dry-run --debug 2>&1")
+    origins = next(line for line in said.splitlines() if line.startswith("Allowed origins are"))
+    assert "-security" in origins
+    assert "label=Debian," not in origins + ","
+    assert "postgresql" in next(line for line in said.splitlines() if "blacklist" in line.lower())
+    assert 'Automatic-Reboot "false"' in run("apt-config dump Unattended-Upgrade::Automatic-Reboot")
+
+
+def test_journal_is_kept_and_capped(run):
+    # journald says so itself when it opens the journal on disk.
+    assert "max 512M" in run("journalctl --no-pager -b _COMM=systemd-journal | grep '/var/log/journal'")
+
+
+def test_kernel_parameters_are_in_effect(run):
+    assert run("cat /proc/sys/net/ipv4/conf/all/accept_redirects").strip() == "0"
+    # Those of the machine are not a container's to set.
+    assert "kernel." not in run("cat /etc/sysctl.d/60-base-hardening.conf")
+
+
+def test_time(host, run):
+    assert host.run("systemctl is-enabled systemd-timesyncd").stdout.strip() == "enabled"
+    assert run("date +%Z").strip() == "UTC"
+
+
+# -- runs that end in one sentence
+
+
+@contextlib.contextmanager
+def guest(run):
+    """Somebody who may log in and not become root."""
+    run("useradd -m guest && install -d -o guest -m 700 /home/guest/.ssh")
+    run("install -o guest -m 600 /home/deploy/.ssh/authorized_keys /home/guest/.ssh/authorized_keys")
+    try:
+        yield
+    finally:
+        run("pkill -u guest; userdel -rf guest", ok=False)
+
+
+def test_user_without_sudo(play, run):
+    with guest(run):
+        code, said = play(user="guest")
+    assert code
+    assert "sudo asks guest for a password and none was given; run with --ask-become-pass" in said
+
+
+def test_host_that_lets_nobody_in(play):
+    code, said = play(user="nobody-here", base_hardening_first_users=["root"])
+    assert code
+    assert "lets nobody in: neither nobody-here nor root (base_hardening_first_users)" in said
+
+
+def test_host_that_does_not_answer(play):
+    code, said = play(port=1, base_hardening_connect_seconds=2)
+    assert code
+    assert "does not answer on port 1 within 2 s (base_hardening_connect_seconds)" in said
+
+
+def test_host_that_stays_busy(play, run):
+    run("rm /run/cloud-init/result.json")
+    try:
+        code, said = play(base_hardening_wait_seconds=3)
+    finally:
+        run("touch /run/cloud-init/result.json")
+    assert code
+    assert "still busy after 3 s (base_hardening_wait_seconds): cloud-init" in said
+
+
+def test_nobody_who_could_come_in(play):
+    code, said = play(bulwark_admin_users=[{"name": "deploy", "keys": []}])
+    assert code
+    assert "no admin user with a key would remain" in said
+
+
+# -- another port, and back
+
+
+def test_ssh_moves_to_another_port(name, play, ssh, run, stranger, address):
+    activated = name.endswith("13")
+    if activated:
+        # As Ubuntu does it: a socket accepts, and the service starts with the first connection.
+        run("systemctl disable --now ssh.service && systemctl enable --now ssh.socket")
+    code, said = play(base_hardening_ssh_port=2222)
+    assert code == 0, said
+    assert "set ansible_port to 2222 and run again" in said
+    assert ssh("deploy", "sudo -n id -u", port=2222).stdout.strip() == "0"
+    assert run("systemctl is-enabled ssh.socket || true").strip() == ("enabled" if activated else "disabled")
+    code, said = play(port=2222)
+    assert code == 0, said
+    assert ssh("deploy").returncode == 0
+    code, said = play()
+    assert code == 0, said
+    assert not reaches(stranger, address, 2222)
+    assert "2222" not in run("ufw status")
