@@ -191,8 +191,9 @@ def scenario(run: Run) -> Tally:
     report.unlink(missing_ok=True)
     ok = run.call("molecule", "test", "-s", name, PYTEST_ADDOPTS=f"--junit-xml={report} --timeout=300")
     if not ok:
-        run.deadline = time.monotonic() + 2 * MINUTE
-        run.call("molecule", "destroy", "-s", name)
+        # In a log of its own: the end of the other one says what went wrong.
+        with (LOGS / f"{name}.destroy.log").open("w", encoding="utf-8") as log:
+            Run(name, log, time.monotonic() + 2 * MINUTE).call("molecule", "destroy", "-s", name)
     tally = read_report(report)
     sequence = Tally(1, 0) if ok or tally.failed else Tally(0, 1)
     return Tally(tally.passed + sequence.passed, tally.failed + sequence.failed)
@@ -217,6 +218,13 @@ def stages(fast: bool) -> list[Stage]:
         *(Stage(name, scenario, 20) for name in names),
         Stage("site", site, 40),
     ]
+
+
+def telling(lines: list[str]) -> list[str]:
+    """The forty lines that most likely say why: those up to the last error, else the last ones."""
+    errors = [n for n, line in enumerate(lines) if re.match(r"fatal: |FAILED |E  |The time limit|\[ERROR\]", line)]
+    stop = errors[-1] + 5 if errors else len(lines)
+    return lines[max(stop - 40, 0) : stop]
 
 
 class Board:
@@ -254,8 +262,8 @@ class Board:
             print(f"  {name:<18} {word:<7} {seconds:>5.0f} s   {tally.note or counts}", flush=True)
             if tally.failed:
                 log = LOGS / f"{name}.log"
-                for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]:
-                    print("      | " + line[:300])
+                for line in telling(log.read_text(encoding="utf-8", errors="replace").splitlines()):
+                    print("      | " + line[:600])
                 print(f"      all of it: {log.relative_to(ROOT)}", flush=True)
 
 
@@ -316,6 +324,8 @@ def main() -> int:
         ANSIBLE_HOME=str(ROOT / ".ansible"),
         ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".ansible/collections"),
         MOLECULE_GLOB="molecule/*/molecule.yml",
+        NO_COLOR="1",
+        COLUMNS="160",
     )
     if arguments.full:
         os.environ["BULWARK_FULL"] = "1"

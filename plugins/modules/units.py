@@ -116,6 +116,7 @@ SPEC = {
 MARK = "# Managed by Ansible (bulwark.stack)"
 # What stops in this time is removed by the same run.
 DRAIN_SECONDS = 20
+SETTLE_SECONDS = 0.3
 ETC = "/etc/systemd/system"
 # Reloads leave no trace in systemd; this directory is empty after a boot, when every unit is newer than its files.
 STAMPS = "/run/bulwark-units"
@@ -334,10 +335,8 @@ class Manager:
 
     def draining(self, name: str) -> bool:
         """Whether it is on its way down with a job queued: a restart that an earlier call did not wait for."""
-        return self.state[name].get("ActiveState") == "deactivating" and self.state[name].get("Job", "") not in (
-            "",
-            "0",
-        )
+        state = self.state[name]
+        return state.get("ActiveState") == "deactivating" and state.get("Job", "") not in ("", "0")
 
     def own_files(self, unit: dict[str, Any]) -> list[str]:
         """What this call wrote for the unit; a drop-in that went left its mark on the directory it was in."""
@@ -362,7 +361,7 @@ class Manager:
         if kind != "reloaded":
             # The list may name a unit twice, once for a drop-in and once for its state.
             now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
-            self.state[name].update(ActiveState="active", InactiveExitTimestampMonotonic=now)
+            self.state[name].update(ActiveState="active", SubState="running", InactiveExitTimestampMonotonic=now)
             self.rewritten.discard(name)
         if self.module.check_mode:
             return
@@ -380,6 +379,8 @@ class Manager:
         names = list(dict.fromkeys(name for name in names if name in acted))
         if not names:
             return
+        # To systemd a simple service has started when its program was found; give it a moment to fall over.
+        time.sleep(SETTLE_SECONDS)
         self.show()
         failed = [name for name in names if self.failed(name)]
         if failed:

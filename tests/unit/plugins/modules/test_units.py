@@ -114,6 +114,7 @@ def systemd(monkeypatch, tmp_path):
     fake = Systemd(str(etc))
     monkeypatch.setattr(units, "ETC", str(etc))
     monkeypatch.setattr(units, "STAMPS", str(stamps))
+    monkeypatch.setattr(units, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(AnsibleModule, "run_command", lambda self, command, **more: fake.run(command, **more))
     return fake
 
