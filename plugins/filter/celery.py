@@ -22,6 +22,7 @@ STOP_MARGIN_SECONDS = 60
 PARENT_MB, CHILD_MB, CHILD_RSS_MB = 40, 30, 64
 BEAT_AT_LEAST_MB, FLOWER_AT_LEAST_MB = 96, 128
 FLOWER_PORT, FLOWER_LOOPBACK_PORT = 5555, 5556
+DRAIN = "/usr/local/lib/bulwark/celery_drain.py"
 NOBODY = ["127.0.0.1", "::1"]
 
 
@@ -196,6 +197,10 @@ def worker_command(worker: dict[str, Any], app: dict[str, Any], events: bool) ->
     return words + (["--task-events"] if events else []) + worker["options"]
 
 
+def drain_command(worker: dict[str, Any], app: dict[str, Any]) -> list[str]:
+    return [f"{app['directory']}/.venv/bin/python", DRAIN, app["module"], f"{worker['name']}@{app['node']}"]
+
+
 def unit(
     name: str, description: str, service: dict[str, Any], app: dict[str, Any], restart_on: list[str] | None = None
 ) -> dict[str, Any]:
@@ -249,7 +254,9 @@ def celery_workers_units(
     for worker in workers:
         service = {
             "ExecStart": exec_line(worker_command(worker, app, flower["enabled"])),
-            # SIGTERM to the parent alone: it takes nothing new, ends what runs, and leaves the rest in the queue.
+            # Ends the intake and waits for the tasks. Where it cannot, SIGTERM does nearly the same.
+            "ExecStop": "-" + exec_line(drain_command(worker, app)),
+            # To the parent alone, which still needs its children.
             "KillMode": "mixed",
             "KillSignal": "SIGTERM",
             "TimeoutStopSec": worker["time_limit_seconds"] + STOP_MARGIN_SECONDS,
@@ -299,20 +306,17 @@ def flower_unit(app: dict[str, Any], flower: dict[str, Any]) -> dict[str, Any]:
 
 
 def celery_workers_files(app: dict[str, Any], flower: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries for the module C(files): the credentials of Flower, which asks for them again behind nginx."""
+    """Entries for the module C(files): what a stop runs, and the credentials of Flower, which asks for them itself."""
     path = flower_file(app)
-    if not flower["enabled"]:
-        return [{"path": path, "state": "absent"}]
-    users = ",".join(f"{user['name']}:{user['password']}" for user in flower["users"])
-    return [
-        {
-            "path": path,
-            "content": f"FLOWER_BASIC_AUTH='{users}'\n",
-            "secret": True,
-            "group": app["name"],
-            "mode": "0640",
-        },
+    files: list[dict[str, Any]] = [
+        {"path": "/usr/local/lib/bulwark", "state": "directory"},
+        {"path": DRAIN, "src": "drain.py"},
     ]
+    if not flower["enabled"]:
+        return [*files, {"path": path, "state": "absent"}]
+    users = ",".join(f"{user['name']}:{user['password']}" for user in flower["users"])
+    content = f"FLOWER_BASIC_AUTH='{users}'\n"
+    return [*files, {"path": path, "content": content, "secret": True, "group": app["name"], "mode": "0640"}]
 
 
 def celery_workers_gate(
