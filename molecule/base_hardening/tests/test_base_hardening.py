@@ -29,12 +29,14 @@ def docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def address_of(name: str) -> str:
-    return docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name).stdout.strip()
+    return docker(
+        "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name
+    ).stdout.strip()
 
 
 @pytest.fixture
 def name(host):
-    return host.backend.get_pytest_id().removeprefix("ansible://")
+    return host.backend.get_pytest_id().partition("://")[2]
 
 
 @pytest.fixture
@@ -93,7 +95,15 @@ def ufw_rules(address):
     def _call(rules, *words):
         arguments = json.dumps({"rules": rules})
         command = [str(BIN / "ansible"), "all", "-i", f"{address},", "-u", "deploy", "-b", "--private-key", str(KEY)]
-        command += ["--ssh-common-args", " ".join(NO_QUESTIONS), "-m", "bulwark.stack.ufw_rules", "-a", arguments, *words]
+        command += [
+            "--ssh-common-args",
+            " ".join(NO_QUESTIONS),
+            "-m",
+            "bulwark.stack.ufw_rules",
+            "-a",
+            arguments,
+            *words,
+        ]
         out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
         return json.loads(out[out.index("{") : out.rindex("}") + 1])
 
