@@ -161,9 +161,11 @@ def replace_section(text: str, section: str) -> str:
     @raises ValueError: the file has no such section
     """
     start, end = text.find(BEGIN), text.find(END)
-    if start < 0 or end < start:
+    if start < 0:
         raise ValueError("it has no rules section")
-    return text[:start] + section + text[end + len(END) :]
+    # The file that the package brings has the first mark and no second one.
+    rest = text[end + len(END) :] if end > start else "\n" + text[start + len(BEGIN) :]
+    return text[:start] + section + rest
 
 
 def readable(text: str) -> str:
