@@ -294,6 +294,14 @@ def web_app_units(app: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**one, "enabled": True, "state": "started"} for one in (socket, service)]
 
 
+def web_app_unit_lines(app: dict[str, Any]) -> list[str]:
+    """Lines of the unit, by which a host can tell whether the service is going to restart."""
+    if not app["serve"]:
+        return []
+    values = web_app_units(app)[1]["sections"]["Service"].items()
+    return [f"{key}={one}" for key, value in values for one in (value if isinstance(value, list) else [value])]
+
+
 def web_app_trial_units(app: dict[str, Any]) -> list[dict[str, Any]]:
     """The units that try a release before it is the current one: its migration, and its server on a side socket."""
     name = app["name"]
@@ -326,4 +334,5 @@ class FilterModule:
             "web_app_files": web_app_files,
             "web_app_units": web_app_units,
             "web_app_trial_units": web_app_trial_units,
+            "web_app_unit_lines": web_app_unit_lines,
         }

@@ -62,6 +62,11 @@ options:
     description: Whether a way back to the release that was current is kept; V(false) when going back.
     type: bool
     default: true
+  unit_lines:
+    description: Lines that the unit of the service is going to have. Others mean that the service is about to restart.
+    type: list
+    elements: str
+    default: []
   health_path:
     description: Answers 200 when the application can work.
     type: str
@@ -120,6 +125,7 @@ SPEC = {
     "migrate": {"type": "bool", "default": False},
     "serve": {"type": "bool", "default": True},
     "remember": {"type": "bool", "default": True},
+    "unit_lines": {"type": "list", "elements": "str", "default": []},
     "health_path": {"type": "str", "default": "/health"},
     "health_host": {"type": "str", "default": "localhost"},
     "health_timeout": {"type": "int", "default": 30},
@@ -215,13 +221,22 @@ class Releases:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def diverted(self) -> bool:
-        return os.path.lexists(f"{self.run_dir}/main.sock")
+        """Whether the service's own socket waits under its second name, which one that was made anew does not have."""
+        main, web = f"{self.run_dir}/main.sock", f"{self.run_dir}/web.sock"
+        if not os.path.exists(main) or (os.path.exists(web) and os.path.samefile(main, web)):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            return client.connect_ex(main) == 0
 
     def stale(self) -> bool:
-        """Whether the service runs with an environment that is not the one on disk."""
+        """Whether the service that runs is about to restart: for a new environment, or for a new unit."""
         state = self.unit(self.web)
         if state.get("ActiveState") != "active" or not os.path.exists(self.environment):
             return False
+        with open(f"/etc/systemd/system/{self.web}", encoding="utf-8") as handle:
+            lines = handle.read().splitlines()
+        if any(line not in lines for line in self.p["unit_lines"]):
+            return True
         age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state["InactiveExitTimestampMonotonic"] or 0) / 1e6
         return os.stat(self.environment).st_mtime > time.time() - age
 
@@ -467,6 +482,8 @@ class Releases:
             os.rename(f"{self.run_dir}/main.sock", f"{self.run_dir}/web.sock")
             # A connection that was made a moment ago has been read by then.
             time.sleep(0.5)
+        elif os.path.lexists(f"{self.run_dir}/main.sock"):
+            os.unlink(f"{self.run_dir}/main.sock")
 
     def stop_candidate(self, *options: str) -> None:
         self.systemctl("stop", *options, f"{self.app}-candidate.socket", self.candidate)

@@ -219,11 +219,13 @@ def test_named_release_that_is_not_there(run, playbook):
     assert serving(run) == "v1"
 
 
-def test_new_environment_costs_no_request(host, run, converge, traffic):
+def test_new_environment_and_new_unit_cost_no_request(host, run, converge, traffic):
     if not only_on(host, "debian12"):
         pytest.skip("on debian12 only")
     converge(web_app_environment={"APP_SECRET": "another-secret"})
     assert json.loads(run(HEALTH + "/health"))["secret_length"] == len("another-secret")
+    converge(web_app_environment={"APP_SECRET": "another-secret"}, web_app_workers=1)
+    assert "--workers 1" in run("ps -o args= -u app")
     answers = traffic()
     assert set(answers) == {"200 v1"}, answers
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plugins.filter.systemd_unit import systemd_units
 from plugins.filter.web_app import (
     command_line,
     web_app_environment,
@@ -13,6 +14,7 @@ from plugins.filter.web_app import (
     web_app_problems,
     web_app_sites,
     web_app_trial_units,
+    web_app_unit_lines,
     web_app_units,
     web_app_workers,
 )
@@ -166,6 +168,14 @@ def test_candidate_differs_in_its_place_alone():
     candidate = web_app_trial_units(app())[1]["sections"]["Service"]
     for key in set(web) - {"Restart", "RestartSec"}:
         assert str(candidate[key]) == str(web[key]).replace("/current", "/candidate"), key
+
+
+def test_lines_of_the_unit_are_as_it_is_written():
+    text = systemd_units(web_app_units(app()), {})[1]["content"].splitlines()
+    lines = web_app_unit_lines(app())
+    assert len(lines) > 10
+    assert set(lines) <= set(text)
+    assert web_app_unit_lines(app(serve=False)) == []
 
 
 def test_host_without_service():

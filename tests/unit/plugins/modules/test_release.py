@@ -123,14 +123,37 @@ def test_prune_keeps_the_newest_and_the_way_back(tmp_path):
     assert sorted(os.listdir(tmp_path / "releases")) == ["r1", "r2", "r6", "r7"]
 
 
+def listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    listener.settimeout(1)
+    return listener
+
+
+def test_second_name_of_a_run_that_was_killed_goes(tmp_path):
+    releases = make(tmp_path)
+    web = f"{releases.run_dir}/web.sock"
+    with listen(web):
+        os.link(web, f"{releases.run_dir}/main.sock")
+        releases.return_traffic()
+        assert os.listdir(releases.run_dir) == ["web.sock"]
+
+
+def test_socket_that_was_made_anew_keeps_the_traffic(tmp_path):
+    releases = make(tmp_path)
+    web = f"{releases.run_dir}/web.sock"
+    listen(f"{releases.run_dir}/main.sock").close()
+    with listen(web):
+        before = os.stat(web).st_ino
+        assert not releases.diverted()
+        releases.return_traffic()
+        assert (os.listdir(releases.run_dir), os.stat(web).st_ino) == (["web.sock"], before)
+
+
 def test_traffic_goes_to_the_candidate_and_comes_back(tmp_path):
     releases = make(tmp_path)
-    listeners = {}
-    for name in ("web", "candidate"):
-        listeners[name] = socket.socket(socket.AF_UNIX)
-        listeners[name].bind(f"{releases.run_dir}/{name}.sock")
-        listeners[name].listen()
-        listeners[name].settimeout(1)
+    listeners = {name: listen(f"{releases.run_dir}/{name}.sock") for name in ("web", "candidate")}
 
     def connect(name: str) -> None:
         with socket.socket(socket.AF_UNIX) as client:
