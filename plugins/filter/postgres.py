@@ -482,6 +482,17 @@ def postgres_files(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return files
 
 
+def postgres_validations(plan: dict[str, Any]) -> list[str]:
+    """Commands that accept the settings: the server's own parser, and what it would not find before its next start."""
+    binary = f"/usr/lib/postgresql/{plan['version']}"
+    libraries = str(plan["final_settings"].get("shared_preload_libraries", "")).split(",")
+    return [
+        f"runuser -u postgres -- {binary}/bin/postgres -C data_directory "
+        f"--config-file={plan['config']}/postgresql.conf",
+        *(f"test -e {binary}/lib/{name.strip()}.so" for name in libraries if re.fullmatch(r"\s*[\w-]+\s*", name)),
+    ]
+
+
 def postgres_drop_in(plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Sections on top of the packaged unit, which already protects the postmaster from the OOM killer; backends do
     not inherit that, because pg_ctlcluster sets PG_OOM_ADJUST_FILE (chapter 18.4.4 of the manual).
@@ -529,6 +540,7 @@ SELECT json_build_object(
   'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
   'errors', (SELECT coalesce(json_agg(format('%s line %s: %s %s', sourcefile, sourceline, name, error)), '[]')
     FROM pg_file_settings WHERE error IS NOT NULL AND name NOT IN (SELECT name FROM pg_settings WHERE pending_restart)),
+  'included', EXISTS (SELECT FROM pg_file_settings WHERE sourcefile LIKE '%/conf.d/bulwark.conf'),
   'hba_errors', (SELECT coalesce(json_agg(format('pg_hba.conf line %s: %s', line_number, error)), '[]')
     FROM pg_hba_file_rules WHERE error IS NOT NULL),
   'overridden', (SELECT coalesce(json_agg(name ORDER BY name), '[]')
@@ -633,6 +645,7 @@ def postgres_state(output: str) -> dict[str, Any]:
     state: dict[str, Any] = {
         "pending": [],
         "errors": [],
+        "included": True,
         "hba_errors": [],
         "overridden": [],
         "checksums": "on",
@@ -696,7 +709,8 @@ def role_is(role: dict[str, Any], found: dict[str, Any] | None) -> bool:
 def postgres_complaints(output: str) -> list[str]:
     """Why the running server cannot be what the files say."""
     state = postgres_state(output)
-    return [*state["errors"], *state["hba_errors"]]
+    missing = "its postgresql.conf does not read conf.d, where the settings are; add the line include_dir = 'conf.d'"
+    return [*state["errors"], *state["hba_errors"], *([] if state["included"] else [missing])]
 
 
 def postgres_notes(plan: dict[str, Any], output: str, restart_allowed: bool) -> list[str]:
@@ -737,6 +751,7 @@ class FilterModule:
             "postgres_firewall_rules": postgres_firewall_rules,
             "postgres_files": postgres_files,
             "postgres_units": postgres_units,
+            "postgres_validations": postgres_validations,
             "postgres_state_sql": postgres_state_sql,
             "postgres_state": postgres_state,
             "postgres_changes": postgres_changes,

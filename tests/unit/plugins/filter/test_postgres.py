@@ -299,6 +299,13 @@ def test_the_unit_reloads_and_never_restarts_by_files():
     assert (unit["sections"]["Service"]["MemoryHigh"], unit["sections"]["Service"]["CPUWeight"]) == ("4096M", 250)
 
 
+def test_libraries_are_looked_for_before_a_restart():
+    commands = postgres.postgres_validations(plan(settings={"shared_preload_libraries": "pg_cron, /opt/x/own"}))
+    assert commands[1:] == ["test -e /usr/lib/postgresql/17/lib/pg_cron.so"]
+    assert "--config-file=/etc/postgresql/17/main/postgresql.conf" in commands[0]
+    assert len(postgres.postgres_validations(plan(settings={"shared_preload_libraries": ""}))) == 1
+
+
 def test_a_private_address_is_waited_for():
     unit = postgres.postgres_units(plan(listen_addresses=["10.0.0.5"]))[-1]
     assert unit["sections"]["Unit"]["After"] == "network-online.target"
@@ -386,6 +393,7 @@ def test_the_script_looks_into_each_database_once():
 
 def test_complaints():
     assert postgres.postgres_complaints(server()) == []
+    assert "include_dir" in postgres.postgres_complaints(server(included=False))[0]
     assert postgres.postgres_complaints(server(errors=["a"], hba_errors=["b"])) == ["a", "b"]
 
 
