@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 # A read of the queue that was under way ends within a second; two looks that far apart cannot both miss its task.
 LOOKS, FIRST_PAUSE, LONGEST_PAUSE = 2, 1.1, 5.0
@@ -26,26 +27,25 @@ def alive(pid: int) -> bool:
     return True
 
 
-def drain(app: object, node: str, pid: int) -> None:
+def drain(app: Any, node: str, pid: int) -> None:
     control = app.control
     inspect = control.inspect([node], timeout=REPLY_SECONDS)
-    for queue in (inspect.active_queues() or {}).get(node, []):
-        control.cancel_consumer(queue["name"], destination=[node], reply=True, timeout=REPLY_SECONDS)
     idle = silent = 0
     pause = FIRST_PAUSE
     while idle < LOOKS and silent < SILENCES and alive(pid):
+        # At every turn, because a worker that was just starting has not begun to read yet.
+        queues = inspect.active_queues()
+        for queue in (queues or {}).get(node, []):
+            control.cancel_consumer(queue["name"], destination=[node], reply=True, timeout=REPLY_SECONDS)
         time.sleep(pause)
         active, reserved = inspect.active(), inspect.reserved()
-        if active is None or reserved is None:
+        if queues is None or active is None or reserved is None:
             silent += 1
-            continue
-        silent = 0
-        if active.get(node) or reserved.get(node):
-            idle = 0
+        elif active.get(node) or reserved.get(node):
+            idle = silent = 0
             pause = min(pause * 1.2, LONGEST_PAUSE)
         else:
-            idle += 1
-            pause = FIRST_PAUSE
+            silent, idle, pause = 0, idle + 1, FIRST_PAUSE
 
 
 if __name__ == "__main__":
