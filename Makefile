@@ -19,7 +19,8 @@ setup: tools ## Virtual environment, Docker engine, test images
 tools: $(VENV)/.ready $(COLLECTION)
 
 $(VENV)/.ready: requirements.txt
-	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	@python3 -m venv $(VENV) >/dev/null 2>&1 || { echo "Installing python3-venv"; apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null 2>&1; python3 -m venv $(VENV); }
 	@echo "Installing the pinned Python packages"
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt 2>&1 | grep -v '^WARNING: Location' || true
 	@$(BIN)/ansible --version >/dev/null && touch $@

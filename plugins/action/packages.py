@@ -16,7 +16,7 @@ UNKNOWN = (
 # What apt prints → what a person does. The first that matches counts.
 REASONS = (
     (
-        r"lock|is another process using it",
+        r"[Cc]ould not get lock|Failed to lock|[Uu]nable to (acquire|lock)|is another process using it",
         "another program has held the package lock for {seconds} s; wait until it has ended "
         "(ps -ef | grep -E 'apt|dpkg' shows it), then run again",
     ),
