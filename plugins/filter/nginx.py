@@ -255,7 +255,9 @@ def site_problems(site: dict[str, Any], challenge: str) -> list[str]:
         problems.append(f"{where} has no domains; give it at least one, or set bulwark_domain.")
     for domain in site["domains"]:
         if not DOMAIN.fullmatch(domain):
-            problems.append(f"{where}: '{domain}' is no domain name; write it like app.example.org.")
+            problems.append(
+                f"{where}: '{domain}' is no domain name; write it like app.example.org (see bulwark_domain)."
+            )
         elif site["tls"] and domain.startswith("*.") and challenge == "webroot":
             problems.append(
                 f"{where}: a certificate for '{domain}' needs the DNS challenge; "
@@ -374,6 +376,11 @@ def nginx_files(plan: dict[str, Any], issued: list[str], acme: dict[str, Any]) -
     return files
 
 
+def nginx_forget(stale: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries for the module C(files) that remove the links to certificates that are gone."""
+    return [{"path": f"/etc/nginx/certificates/{one['name']}", "state": "absent"} for one in stale]
+
+
 def nginx_units(plan: dict[str, Any], acme: dict[str, Any]) -> list[dict[str, Any]]:
     """Entries for the role C(systemd_unit): nginx, sandboxed by a drop-in, and the packaged renewal timer."""
     service = {
@@ -436,6 +443,7 @@ class FilterModule:
             "nginx_duplicates": nginx_duplicates,
             "nginx_firewall_rules": nginx_firewall_rules,
             "nginx_files": nginx_files,
+            "nginx_forget": nginx_forget,
             "nginx_units": nginx_units,
             "acme_problems": acme_problems,
             "certbot_command": certbot_command,

@@ -53,6 +53,12 @@ wanting:
   type: list
   elements: dict
 unresolved: {description: Domains of the others that have no address., returned: always, type: list, elements: str}
+stale:
+  description: Certificates that nginx was given earlier and that nothing wants any more, each with C(name) and whether
+    certbot still has it as a C(lineage).
+  returned: always
+  type: list
+  elements: dict
 placeholder: {description: Whether the self-signed placeholder is there., returned: always, type: bool}
 venv: {description: Packages in the virtual environment for plugins., returned: always, type: list, elements: str}
 """
@@ -66,7 +72,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 ROOT = "/etc/letsencrypt"
-PLACEHOLDER = "/etc/nginx/certificates/placeholder/fullchain.pem"
+LINKS = "/etc/nginx/certificates"
 VENV = "/opt/bulwark-certbot"
 SPEC = {
     "certificates": {
@@ -121,6 +127,16 @@ def resolves(domain: str) -> bool:
         return False
 
 
+def stale(names: set[str]) -> list[dict[str, Any]]:
+    """The links that nginx was given for certificates other than these; certbot would renew those for ever."""
+    links = (
+        sorted(name for name in os.listdir(LINKS) if os.path.islink(f"{LINKS}/{name}")) if os.path.isdir(LINKS) else []
+    )
+    return [
+        {"name": name, "lineage": os.path.exists(f"{ROOT}/renewal/{name}.conf")} for name in links if name not in names
+    ]
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     issued: list[str] = []
@@ -147,7 +163,8 @@ def main() -> None:
         issued=issued,
         wanting=wanting,
         unresolved=unresolved,
-        placeholder=os.path.exists(PLACEHOLDER),
+        stale=stale({wanted["name"] for wanted in module.params["certificates"]}),
+        placeholder=os.path.exists(f"{LINKS}/placeholder/fullchain.pem"),
         venv=sorted(os.path.basename(path)[: -len(".dist-info")].replace("_", "-").lower() for path in venv),
     )
 

@@ -15,7 +15,7 @@ SERVER = "https://acme.example/dir"
 @pytest.fixture
 def letsencrypt(tmp_path, monkeypatch):
     monkeypatch.setattr(certbot_info, "ROOT", str(tmp_path))
-    monkeypatch.setattr(certbot_info, "PLACEHOLDER", str(tmp_path / "placeholder.pem"))
+    monkeypatch.setattr(certbot_info, "LINKS", str(tmp_path / "links"))
     monkeypatch.setattr(certbot_info, "VENV", str(tmp_path / "venv"))
     monkeypatch.setattr(certbot_info, "resolves", lambda domain: not domain.startswith("nowhere"))
 
@@ -84,6 +84,17 @@ def test_expired():
     renewal = f"server = {SERVER}\nauthenticator = webroot\n"
     assert certbot_info.reason(wanted, renewal, {"a.example.org"}, alive=True) == ""
     assert certbot_info.reason(wanted, renewal, {"a.example.org"}, alive=False) == "it has expired"
+
+
+def test_stale(run_module, letsencrypt, tmp_path):
+    letsencrypt("gone", "gone.example.org")
+    (tmp_path / "links" / "placeholder").mkdir(parents=True)
+    (tmp_path / "links" / "placeholder" / "fullchain.pem").touch()
+    for name in ("app", "gone", "never"):
+        (tmp_path / "links" / name).symlink_to("placeholder")
+    result = ask(run_module, ("app", "a.example.org"))
+    assert result["stale"] == [{"name": "gone", "lineage": True}, {"name": "never", "lineage": False}]
+    assert result["placeholder"]
 
 
 def test_resolves_never_raises():
