@@ -129,7 +129,7 @@ def lint(run: Run) -> Tally:
         run.call("ruff", "check", "."),
         run.call("ruff", "format", "--check", "."),
         run.call("mypy", "plugins"),
-        run.call("ansible-lint", "--offline", "-q"),
+        run.call("ansible-lint", "--offline", "-q", "--format", "pep8"),
     ]
     return one(all(results))
 

@@ -51,7 +51,7 @@ def planned_services(group_names: list[str]) -> list[str]:
 def fill(total: float, shares: dict[str, Share]) -> dict[str, int]:
     """Shares C(total) in proportion, within floors and caps; what a cap leaves goes to the others.
 
-    With one level for all (allocation = percent × level, kept within floor and cap) every allocation grows
+    With one level for all (allocation = percent times level, kept within floor and cap) every allocation grows
     with the total, so a larger host never gives a service less.
     """
     low, high = 0.0, float(NO_CAP)

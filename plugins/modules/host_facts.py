@@ -107,7 +107,9 @@ def held(text: str) -> list[str]:
 def interrupted() -> bool:
     """Whether dpkg has work left over, as dpkg itself tells: a journal, or a package half way between states."""
     status = read("/var/lib/dpkg/status")
-    half = re.search(r"^Status: \S+ \S+ (unpacked|half-configured|half-installed|triggers-pending)$", status, re.MULTILINE)
+    half = re.search(
+        r"^Status: \S+ \S+ (unpacked|half-configured|half-installed|triggers-pending)$", status, re.MULTILINE
+    )
     return bool(half or glob.glob("/var/lib/dpkg/updates/[0-9]*"))
 
 
