@@ -222,7 +222,7 @@ def stages(fast: bool) -> list[Stage]:
 
 def telling(lines: list[str]) -> list[str]:
     """The forty lines that most likely say why: those up to the last error, else the last ones."""
-    errors = [n for n, line in enumerate(lines) if re.match(r"fatal: |FAILED |E  |The time limit|\[ERROR\]", line)]
+    errors = [n for n, line in enumerate(lines) if re.match(r"fatal: |FAILED |E  |The time limit|\[ERROR\]|ERROR: ", line)]
     stop = errors[-1] + 5 if errors else len(lines)
     return lines[max(stop - 40, 0) : stop]
 

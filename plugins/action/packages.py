@@ -50,7 +50,7 @@ def missing(names: list[str], known: dict[str, str]) -> list[str]:
 
 
 def pinned(name: str, known: dict[str, str]) -> tuple[str, ...]:
-    package, _, version = name.partition("=")
+    package, _sep, version = name.partition("=")
     installed = known.get(package)
     return (version,) if version else (installed,) if installed else ()
 

@@ -124,7 +124,7 @@ def ssh_drift(effective: str, settings: dict[str, Any]) -> list[str]:
     """One sentence for each setting that C(sshd -T) shows with another value."""
     shown: dict[str, list[str]] = {}
     for line in effective.splitlines():
-        key, _, value = line.partition(" ")
+        key, _sep, value = line.partition(" ")
         shown.setdefault(key, []).append(value)
     problems = []
     for key in SSH_ASSERTED:

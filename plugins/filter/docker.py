@@ -166,7 +166,7 @@ def docker_problems(options: dict[str, Any], packages: dict[str, str]) -> list[s
     if not is_address(options["bind_address"]):
         problems.append(f"docker_bind_address: '{options['bind_address']}' is not an IP address.")
     if options["metrics_address"]:
-        host, _, port = options["metrics_address"].rpartition(":")
+        host, _sep, port = options["metrics_address"].rpartition(":")
         if not is_address(host.strip("[]")) or not port.isdigit():
             problems.append(
                 f"docker_metrics_address: '{options['metrics_address']}' is not an address with a port; "

@@ -24,7 +24,7 @@ def encode(digest: bytes) -> str:
     """The digest in the alphabet of crypt: three bytes at a time, taken from three places that wander."""
     text = ""
     a, b, c = 0, 21, 42
-    for _ in range(21):
+    for _round in range(21):
         value = digest[a] << 16 | digest[b] << 8 | digest[c]
         text += "".join(ALPHABET[value >> shift & 63] for shift in (0, 6, 12, 18))
         a, b, c = b + 1, c + 1, a + 1

@@ -102,7 +102,7 @@ def upstream(servers: list[str]) -> dict[str, Any]:
     for server in servers:
         target = server.partition("://")[2]
         if target.startswith("unix:"):
-            socket, _, path = target[len("unix:") :].partition(":")
+            socket, _sep, path = target[len("unix:") :].partition(":")
             targets.append(f"unix:{socket}")
         else:
             host, slash, path = target.partition("/")
@@ -337,7 +337,7 @@ def acme_problems(certificates: list[dict[str, Any]], acme: dict[str, Any]) -> l
     return problems
 
 
-def nginx_files(plan: dict[str, Any], issued: list[str], acme: dict[str, Any]) -> list[dict[str, Any]]:
+def nginx_files(plan: dict[str, Any], present: list[str], acme: dict[str, Any]) -> list[dict[str, Any]]:
     """Entries for the module C(files). The configuration is the last one: what it names is there when it is checked."""
     files: list[dict[str, Any]] = [
         {"path": "/etc/nginx/certificates", "state": "directory", "mode": "0700"},
@@ -357,7 +357,7 @@ def nginx_files(plan: dict[str, Any], issued: list[str], acme: dict[str, Any]) -
             }
         )
     for one in plan["certificates"]:
-        target = f"/etc/letsencrypt/live/{one['name']}" if one["name"] in issued else "placeholder"
+        target = f"/etc/letsencrypt/live/{one['name']}" if one["name"] in present else "placeholder"
         files.append({"path": f"/etc/nginx/certificates/{one['name']}", "state": "link", "target": target})
     for site in plan["sites"]:
         if site["users"]:

@@ -114,7 +114,7 @@ def node_exporter_files(options: dict[str, Any]) -> list[dict[str, Any]]:
         {"path": WEB_CONFIG, **protect},
         {"path": TEXTFILES, "state": "directory"},
         {"path": "/usr/local/lib/bulwark", "state": "directory"},
-        {"path": PRODUCER, "src": "node-exporter-textfile", "mode": "0755"},
+        {"path": PRODUCER, "src": "node-exporter-textfile"},
         {"path": PRODUCER_CONFIG, "content": json.dumps(producer, indent=2, sort_keys=True) + "\n"},
     ]
 
@@ -155,7 +155,7 @@ def node_exporter_units(options: dict[str, Any]) -> list[dict[str, Any]]:
     }
     producer = {
         "Type": "oneshot",
-        "ExecStart": f"{PRODUCER} {PRODUCER_CONFIG} {TEXTFILES}/host.prom",
+        "ExecStart": f"/usr/bin/python3 {PRODUCER} {PRODUCER_CONFIG} {TEXTFILES}/host.prom",
         "ReadWritePaths": TEXTFILES,
         # Certificates may belong to anybody.
         "CapabilityBoundingSet": "CAP_DAC_READ_SEARCH",

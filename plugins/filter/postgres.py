@@ -200,7 +200,7 @@ def postgres_hba(allow_from: list[str]) -> list[dict[str, Any]]:
 
 def role_flags(role: dict[str, Any]) -> dict[str, bool]:
     asked = [flag.upper() for flag in role.get("flags") or []]
-    return {flag: flag in asked or (default and "NO" + flag not in asked) for flag, (_, default) in FLAGS.items()}
+    return {flag: flag in asked or (default and "NO" + flag not in asked) for flag, (_name, default) in FLAGS.items()}
 
 
 def postgres_plan(given: dict[str, Any]) -> dict[str, Any]:

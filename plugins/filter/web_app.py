@@ -198,7 +198,7 @@ def command_line(command: str, base: str) -> str:
 
     Nothing is expanded in it, so that no secret of the environment can get onto a command line.
     """
-    program, _, rest = command.strip().partition(" ")
+    program, _sep, rest = command.strip().partition(" ")
     if not program.startswith("/"):
         program = f"{base}/{program}" if "/" in program else f"{base}/.venv/bin/{program}"
     return f"{program} {rest}".strip().replace("%", "%%").replace("$", "$$")

@@ -79,7 +79,7 @@ def read(path: str) -> str:
 
 
 def os_release(text: str) -> dict[str, str]:
-    return {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in text.splitlines()) if key}
+    return {key: value.strip("\"'") for key, _sep, value in (line.partition("=") for line in text.splitlines()) if key}
 
 
 def meminfo_mb(text: str, key: str) -> int:

@@ -167,7 +167,7 @@ def pip_complaint(text: str) -> str:
 
 def ref_digest(listing: str, revision: str) -> str:
     """The commit that a revision means, from the output of C(git ls-remote); tags win over branches, as in git."""
-    refs = {name: digest for digest, _, name in (line.partition("\t") for line in listing.splitlines())}
+    refs = {name: digest for digest, _sep, name in (line.partition("\t") for line in listing.splitlines())}
     names = (f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}", revision)
     return next((refs[name] for name in names if name in refs), "")
 

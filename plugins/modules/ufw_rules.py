@@ -91,7 +91,8 @@ FAMILIES = {
 DEFAULTS = "/etc/default/ufw"
 CONF = "/etc/ufw/ufw.conf"
 POLICY = {"IPV6": "yes", "DEFAULT_INPUT_POLICY": '"DROP"'}
-BEGIN, END = "### RULES ###", "### END RULES ###"
+BEGIN = "### RULES ###"
+END = "### END RULES ###"
 
 
 class Rule(NamedTuple):
@@ -219,7 +220,7 @@ def connection() -> tuple[str, str] | None:
 
 def covers(rule: dict[str, Any], client: str, port: str) -> bool:
     """Whether a rule lets this client reach this TCP port."""
-    first, _, last = rule["port"].partition(":")
+    first, _sep, last = rule["port"].partition(":")
     if rule["proto"] != "tcp" or not int(first) <= int(port) <= int(last or first):
         return False
     address = ipaddress.ip_address(client)

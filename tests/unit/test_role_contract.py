@@ -303,12 +303,12 @@ def facts_come_from_the_plan(role: Role) -> Iterator[str]:
         r"\bhostvars\b": "hostvars ties the role to an inventory; make the value an input",
         r"(?<![.\w])groups\s*[\[.|]": "groups ties the role to an inventory; make the list of hosts an input",
     }
-    if role.name != "host_plan":
-        banned[r"\bgroup_names\b"] = "group_names ties the role to an inventory; site.yml decides by groups"
     for name, number, line in role.texts("tasks/", "templates/", "defaults/", "vars/"):
         for pattern, why in banned.items():
             if re.search(pattern, line):
                 yield f"{name}:{number}: {why}."
+        if "group_names" in line and not name.startswith("defaults/"):
+            yield f"{name}:{number}: group_names decides in defaults only, where a user can decide otherwise."
 
 
 @rule
