@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -222,7 +223,9 @@ def stages(fast: bool) -> list[Stage]:
 
 def telling(lines: list[str]) -> list[str]:
     """The forty lines that most likely say why: those up to the last error, else the last ones."""
-    errors = [n for n, line in enumerate(lines) if re.match(r"fatal: |FAILED |E  |The time limit|\[ERROR\]|ERROR: ", line)]
+    errors = [
+        n for n, line in enumerate(lines) if re.match(r"fatal: |FAILED |E  |The time limit|\[ERROR\]|ERROR: ", line)
+    ]
     stop = errors[-1] + 5 if errors else len(lines)
     return lines[max(stop - 40, 0) : stop]
 
@@ -272,7 +275,11 @@ def perform(stage: Stage, board: Board, stretch: int) -> Tally:
     tally = Tally(0, 1)
     try:
         with (LOGS / f"{stage.name}.log").open("w", encoding="utf-8") as log:
-            tally = stage.work(Run(stage.name, log, time.monotonic() + stage.limit_minutes * MINUTE * stretch))
+            try:
+                tally = stage.work(Run(stage.name, log, time.monotonic() + stage.limit_minutes * MINUTE * stretch))
+            except Exception:
+                # A mistake of the harness is a failed stage too, and the others still run.
+                log.write(traceback.format_exc())
     finally:
         board.finish(stage.name, tally)
     return tally
