@@ -231,10 +231,9 @@ def test_new_environment_and_new_unit_cost_no_request(host, run, converge, traff
 
 
 def test_run_that_is_killed_is_finished_by_the_next(host, run, converge):
-    """Killed in the moment in which the traffic is led to the candidate, with a half-built release beside it."""
+    """Killed in the moment in which the traffic is led to the candidate."""
     if not only_on(host, "debian13"):
         pytest.skip("on debian13 only")
-    run("mkdir -p /srv/app/releases/half/app")
     play = Path(__file__).parents[2] / "shared/converge.yml"
     inventory, limit = os.environ["MOLECULE_INVENTORY_FILE"], host.backend.get_hostname()
     variables = json.dumps({"web_app_directory": source("v2")})
@@ -251,7 +250,6 @@ def test_run_that_is_killed_is_finished_by_the_next(host, run, converge):
     assert "failed=0" in out
     assert serving(run) == "v2"
     assert "main.sock" not in run("ls /run/app")
-    assert "half" not in run("ls /srv/app/releases")
     assert "changed=0" in converge(web_app_directory=source("v2"))
 
 
@@ -266,8 +264,10 @@ def test_git(host, run, converge):
     run("cp -r /srv/app/current/app /srv/app/current/requirements.txt /srv/app/current/migrate.py /root/shop/")
     run(f'sed -i \'s/"v2"/"git"/\' /root/shop/app/main.py; {git} add -A; {git} commit -q -m one')
     shop = {"web_app_directory": "", "web_app_repository": "file:///root/shop", "web_app_revision": "main"}
+    run("mkdir -p /srv/app/releases/half-built/app")
     converge(**shop)
     assert serving(run) == "git"
+    assert "half-built" not in run("ls /srv/app/releases")
     assert current(run).startswith(run(f"{git} rev-parse HEAD")[:12])
     assert "changed=0" in converge(**shop)
     out = converge(ok=False, **{**shop, "web_app_revision": "v9"})
