@@ -232,6 +232,8 @@ def unit(
         },
         "enabled": True,
         "state": "started",
+        # A worker may drain for hours. What starts badly the gate tells better than a look right after the start.
+        "wait": False,
         "restart_on": [app["directory"], app["environment_file"], *(restart_on or [])],
     }
 
@@ -267,8 +269,7 @@ def celery_workers_units(
             "ReadWritePaths": [f"-{path}" for path in app["writable_paths"]],
             **app["settings"],
         }
-        entry = unit(worker["unit"], f"Celery worker {worker['name']}", service, app)
-        units.append({**entry, "wait": False})
+        units.append(unit(worker["unit"], f"Celery worker {worker['name']}", service, app))
     units.append(beat_unit(app, beat))
     units.append(flower_unit(app, flower))
     return units

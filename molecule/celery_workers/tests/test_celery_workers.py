@@ -118,17 +118,9 @@ def test_a_crashed_worker_comes_back(host, run, running):
     until(lambda: "upload" in ping(host))
 
 
-def test_a_broken_release_is_named(converge):
-    broken = converge(celery_workers_module="app.nothing", ok=False)
-    assert "Celery cannot load the application" in broken
-    assert "app.nothing" in broken
-
-
 def test_a_worker_that_is_no_longer_asked_for_drains_and_goes(host, run, submit, converge):
-    """Also the way back from the broken release."""
-    converge(once="repaired")
     run(f"{REDIS} del runs")
-    submit("tasks.work.apply_async((7, 8), queue='upload')")
+    submit("tasks.work.apply_async((7, 6), queue='upload')")
     until(lambda: run(f"{REDIS} hlen unacked").strip() != "0", 10)
     one = {"name": "processing", "concurrency": 2}
     converge(celery_workers_instances=[one], celery_workers_flower_enabled=False, celery_workers_beat_hosts=[])
@@ -138,3 +130,9 @@ def test_a_worker_that_is_no_longer_asked_for_drains_and_goes(host, run, submit,
         "celery-worker@processing.service"
     ]
     assert not host.file("/etc/app/flower.environment").exists
+
+
+def test_a_broken_release_is_named(converge):
+    broken = converge(celery_workers_module="app.nothing", ok=False)
+    assert "Celery cannot load the application" in broken
+    assert "app.nothing" in broken
