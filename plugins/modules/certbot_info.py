@@ -47,8 +47,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 issued: {description: Names of the certificates that are as wanted., returned: always, type: list, elements: str}
+present: {description: Names of those that are there at all., returned: always, type: list, elements: str}
 wanting:
-  description: The others, each with C(name), C(domains), C(reason) and whether something with this name C(exists).
+  description:
+    - Those that are not as wanted, each with C(name), C(domains), C(reason) and whether certbot has one that C(exists).
   returned: always
   type: list
   elements: dict
@@ -140,6 +142,7 @@ def stale(names: set[str]) -> list[dict[str, Any]]:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     issued: list[str] = []
+    present: list[str] = []
     wanting: list[dict[str, Any]] = []
     for wanted in module.params["certificates"]:
         path = f"{ROOT}/live/{wanted['name']}/fullchain.pem"
@@ -151,6 +154,8 @@ def main() -> None:
             alive = module.run_command(["openssl", "x509", "-in", path, "-noout", "-checkend", "0"])[0] == 0
         origin = {key: module.params[key] for key in ("server", "authenticator")}
         why = reason({**wanted, **origin}, renewal, names, alive)
+        if renewal and names is not None:
+            present.append(wanted["name"])
         if why:
             wanting.append({**wanted, "reason": why, "exists": bool(renewal)})
         else:
@@ -161,6 +166,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         issued=issued,
+        present=present,
         wanting=wanting,
         unresolved=unresolved,
         stale=stale({wanted["name"] for wanted in module.params["certificates"]}),

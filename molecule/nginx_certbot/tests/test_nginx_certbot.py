@@ -189,6 +189,14 @@ def test_domain_without_dns_changes_nothing(converge, run, status):
     assert status(f"{APP}/") == "200"
 
 
+def test_acme_server_out_of_reach_leaves_the_old_certificate(converge, serial):
+    before = serial()
+    rc, out = converge(nginx_certbot_acme_directory_url="https://localhost:14999/dir")
+    assert rc != 0
+    assert "certbot got no certificate for app.bulwark.test, www.bulwark.test; its sites keep the old one" in out
+    assert serial() == before
+
+
 def test_configuration_that_nginx_refuses_leaves_the_old_one(converge, run, status):
     before = run("md5sum /etc/nginx/nginx.conf")
     rc, out = converge(nginx_certbot_sites=site(headers={"X-Broken": "$no_such_variable"}))

@@ -55,6 +55,7 @@ def test_none_yet(run_module, letsencrypt):
     result = ask(run_module, ("app", "a.example.org", "nowhere.example.org"))
     assert result["wanting"][0]["reason"] == "there is none yet"
     assert not result["wanting"][0]["exists"]
+    assert result["present"] == []
     assert result["unresolved"] == ["nowhere.example.org"]
     assert (result["placeholder"], result["venv"]) == (False, [])
 
@@ -63,6 +64,7 @@ def test_other_domains(run_module, letsencrypt):
     letsencrypt("app", "a.example.org")
     result = ask(run_module, ("app", "a.example.org", "b.example.org"))
     assert result["wanting"][0]["reason"] == "it covers a.example.org"
+    assert (result["issued"], result["present"]) == ([], ["app"])
     assert result["wanting"][0]["exists"]
 
 
