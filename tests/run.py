@@ -341,7 +341,9 @@ def main() -> int:
     setup = Stage("setup", lambda run: one(run.call("make", "--no-print-directory", "setup" if hosts else "tools")), 20)
 
     begun, board = time.monotonic(), Board()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Both, because a shell starts its background jobs deaf to an interrupt.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         tallies = pool([setup], 1, board, 1)
         if not tallies[0].failed:
