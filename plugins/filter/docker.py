@@ -205,14 +205,15 @@ def docker_packages(names: list[str], options: dict[str, Any], packages: dict[st
     return done
 
 
-def docker_selections(names: list[str], hold: bool, held: list[str]) -> list[dict[str, str]]:
+def docker_selections(packages: list[str], hold: bool, held: list[str]) -> list[dict[str, str]]:
     """Changes of dpkg's selections; the engine's packages only."""
+    names = {entry.partition("=")[0] for entry in packages}
     # The distributions' engine brings these two with it.
-    engine = set(names) & HELD | ({"containerd", "runc"} if "docker.io" in names else set())
+    engine = names & HELD | ({"containerd", "runc"} if "docker.io" in names else set())
+    # Moving a held package to another version lets it go.
+    left = set(held) - {entry.partition("=")[0] for entry in packages if "=" in entry}
     return [
-        {"name": name, "selection": "hold" if hold else "install"}
-        for name in sorted(engine)
-        if (name in held) is not hold
+        {"name": one, "selection": "hold" if hold else "install"} for one in sorted(engine) if (one in left) is not hold
     ]
 
 

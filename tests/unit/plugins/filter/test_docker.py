@@ -141,6 +141,8 @@ def test_hold_touches_only_what_differs():
     held = ["containerd", "docker-cli", "docker.io", "runc"]
     assert [one["name"] for one in docker.docker_selections(names, True, [])] == held
     assert docker.docker_selections(names, True, held) == []
+    moved = docker.docker_selections(["docker.io=26.1.5*", "docker-cli"], True, held)
+    assert moved == [{"name": "docker.io", "selection": "hold"}]
     assert docker.docker_selections(names, False, ["runc", "vim"]) == [{"name": "runc", "selection": "install"}]
     upstream = docker.docker_selections(["docker-ce", "docker-ce-cli", "containerd.io", "apparmor"], True, [])
     assert [one["name"] for one in upstream] == ["containerd.io", "docker-ce", "docker-ce-cli"]
