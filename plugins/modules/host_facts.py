@@ -9,21 +9,15 @@ module: host_facts
 short_description: Read in one round trip what the roles of this collection need to know of a host
 description:
   - A small fact module. With it, most tasks can be decided on the controller and skipped there.
-  - Given O(known), the action plugin answers from it and does not contact the host.
 author: [the bulwark.stack maintainers (@bulwark)]
 extends_documentation_fragment: [bulwark.stack._attributes]
-options:
-  known:
-    description: The result of an earlier call in the same run.
-    type: dict
-    default: {}
+options: {}
 """
 
 EXAMPLES = r"""
 - name: Read the host
   bulwark.stack.host_facts:
-    known: "{{ host_plan_host | default({}) }}"
-  register: host_plan_host
+  register: host
 """
 
 RETURN = r"""
@@ -171,8 +165,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"known": {"type": "dict", "default": {}}}, supports_check_mode=True)
-    module.exit_json(changed=False, **(module.params["known"] or gather(module)))
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.exit_json(changed=False, **gather(module))
 
 
 if __name__ == "__main__":

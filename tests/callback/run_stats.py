@@ -53,7 +53,6 @@ class CallbackModule(CallbackBase):
         self.tasks = 0
         self.host_tasks = 0
         self.per_task: list[dict[str, Any]] = []
-        self.facts_read: set[str] = set()
         self.kill_at = int(os.environ.get("RUN_STATS_KILL_AT") or 0)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
@@ -81,11 +80,6 @@ class CallbackModule(CallbackBase):
             or result._task.delegate_to in ("localhost", "127.0.0.1")
         ):
             return
-        if action == "host_facts":
-            host = result._host.get_name()
-            if host in self.facts_read:
-                return
-            self.facts_read.add(host)
         items = result._result.get("results")
         reached = sum(1 for item in items if not item.get("skipped")) if result._task.loop and items else 1
         self.host_tasks += reached

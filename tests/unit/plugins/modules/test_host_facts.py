@@ -67,12 +67,6 @@ def test_addresses_are_addresses_and_nothing_else():
     assert host_facts.addresses("") == []
 
 
-def test_known_facts_are_given_back(run_module):
-    result = run_module(host_facts, known={"packages": {"a": "1"}})
-    assert result["packages"] == {"a": "1"}
-    assert not result["changed"]
-
-
 def test_a_look_at_this_machine_gives_all_that_is_documented(run_module, monkeypatch):
     monkeypatch.setattr(host_facts.AnsibleModule, "run_command", lambda self, command: (1, "", ""))
     result = run_module(host_facts)
