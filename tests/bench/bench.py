@@ -65,12 +65,12 @@ def recorded_state(stack: Stack, untouched: str) -> dict[str, str]:
     releases = [path for path in ours if "/releases/" in path]
     files = sorted({path for path in ours if path.startswith(("/etc/", "/usr/")) and path not in releases})
     listed = "\n".join([*files, "/etc/systemd/system", "/etc/ufw"]) + "\n"
-    tar = "tar -cz --no-recursion --files-from=/tmp/bench.files --ignore-failed-read 2>/dev/null > /tmp/bench.tgz"
+    tar = "tar -cz --no-recursion --files-from=/root/bench.files --ignore-failed-read 2>/dev/null > /root/bench.tgz"
     each = "test -d $f && find $f -maxdepth 2 -not -type d || echo $f"
-    expand = f"for f in $(cat /tmp/bench.list); do {each}; done > /tmp/bench.files"
-    hosts.docker("exec", "-i", stack.name, "sh", "-c", "cat > /tmp/bench.list", text_in=listed)
+    expand = f"for f in $(cat /root/bench.list); do {each}; done > /root/bench.files"
+    hosts.docker("exec", "-i", stack.name, "sh", "-c", "cat > /root/bench.list", text_in=listed)
     hosts.docker("exec", stack.name, "bash", "-c", f"{expand}; {tar}")
-    hosts.docker("cp", f"{stack.name}:/tmp/bench.tgz", str(STATE / "files.tgz"))
+    hosts.docker("cp", f"{stack.name}:/root/bench.tgz", str(STATE / "files.tgz"))
     return {"packages": " ".join(sorted(manual)), "files": str(len(files))}
 
 

@@ -7,7 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-NETWORK = "bulwark"
 RUN = [
     *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE", "--cap-add", "SYSLOG"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
@@ -32,32 +31,27 @@ def exists(name: str) -> bool:
 
 
 def address(name: str) -> str:
-    return docker("inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}', name)
+    return docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
 
 
-def gateway() -> str:
-    """The address from which the controller reaches the test hosts."""
-    return json.loads(docker("network", "inspect", NETWORK))[0]["IPAM"]["Config"][0]["Gateway"]
+def make_network(name: str) -> str:
+    """A network of its own for a set of hosts that find each other by name; gives the controller's address in it."""
+    if not docker("network", "ls", "-q", "-f", f"name=^{name}$"):
+        docker("network", "create", name)
+    return json.loads(docker("network", "inspect", name))[0]["IPAM"]["Config"][0]["Gateway"]
 
 
-def start(name: str, image: str, public_key: str, *options: str) -> str:
+def remove_network(name: str) -> None:
+    docker("network", "rm", name, check=False)
+
+
+def start(name: str, image: str, network: str, public_key: str, *options: str) -> str:
     """Starts a host whose root takes the key, as at a provider; gives its address once sshd answers."""
     if exists(name):
         docker("start", name)
     else:
-        docker(
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--hostname",
-            name,
-            "--network",
-            NETWORK,
-            *RUN,
-            *options,
-            f"bulwark-host:{image}",
-        )
+        names = ["--name", name, "--hostname", name, "--network", network]
+        docker("run", "-d", *names, *RUN, *options, f"bulwark-host:{image}")
         wait(name)
         place_key = (
             "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what the test hosts need: a Docker engine that runs, a network, and one image per distribution.
+# Makes what the test hosts need: a Docker engine that runs, and one image per distribution.
 # Usage: setup.sh [debian12 debian13 ubuntu2204 ubuntu2404]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -68,7 +68,6 @@ image() {
 }
 
 engine
-docker network inspect bulwark >/dev/null 2>&1 || docker network create bulwark >/dev/null
 for name in "${@:-debian12 debian13}"; do
   for one in $name; do image "$one"; done
 done

@@ -30,7 +30,7 @@ class Stack:
 
     def __init__(self, name: str, state: Path) -> None:
         self.name, self.acme, self.state = name, f"{name}-acme", state
-        self.ip = ""
+        self.ip = self.controller = ""
         state.mkdir(parents=True, exist_ok=True)
         # The ACME server in its container reads its certificate from here.
         state.chmod(0o711)
@@ -38,16 +38,18 @@ class Stack:
     # -- the servers --------------------------------------------------------------------------------------------------
 
     def up(self, image: str) -> None:
-        """Starts both servers and writes the inventory; what runs already stays."""
+        """Starts both servers in a network of their own and writes the inventory; what runs already stays."""
+        self.controller = hosts.make_network(self.name)
         self.start_acme()
         key = hosts.make_key(self.state / "key")
-        self.ip = hosts.start(self.name, image, key, "--network-alias", DOMAIN)
+        self.ip = hosts.start(self.name, image, self.name, key, "--network-alias", DOMAIN)
         ca = (self.state / "acme-ca.pem").read_text(encoding="utf-8")
         hosts.docker("exec", "-i", self.name, "sh", "-c", "cat > /etc/ssl/acme-test-ca.pem", text_in=ca)
         self.write_inventory()
 
     def down(self) -> None:
         hosts.remove(self.name, self.acme)
+        hosts.remove_network(self.name)
 
     def start_acme(self) -> None:
         """Pebble, a small ACME server, in a container of its own; its CA is acme-ca.pem in the state folder."""
@@ -62,7 +64,7 @@ class Stack:
             hosts.docker("start", self.acme)
             return
         hosts.docker(
-            *("run", "-d", "--name", self.acme, "--network", hosts.NETWORK, "--network-alias", ACME_DOMAIN),
+            *("run", "-d", "--name", self.acme, "--network", self.name, "--network-alias", ACME_DOMAIN),
             *("-e", "PEBBLE_VA_NOSLEEP=1", "-e", "PEBBLE_WFE_NONCEREJECT=0", "-v", f"{self.state}:/acme:ro"),
             *("bulwark-acme", "pebble", "-config", "/acme/pebble.json"),
         )
@@ -99,7 +101,7 @@ class Stack:
             "ansible_host": self.ip,
             "ansible_ssh_private_key_file": str(self.state / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.state}/known_hosts",
-            "demo_controller_address": hosts.gateway(),
+            "demo_controller_address": self.controller,
             "bulwark_admin_users": [
                 {"name": "deploy", "keys": [(self.state / "key.pub").read_text(encoding="utf-8").strip()]}
             ],
