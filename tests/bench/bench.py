@@ -110,7 +110,6 @@ nginx -t -q 2>/dev/null && systemctl restart nginx || systemctl restart nginx ||
 
 def limit(stack: Stack, script: str) -> None:
     """Runs the script on a fresh host over one connection; the copies belong to the time."""
-    script = script.replace("@PASSWORD@", stack.secrets()["bulwark_postgres_password"])
     send = f"cd {ROOT}/examples/app && tar -cf {STATE}/app.tar --exclude=__pycache__ ."
     subprocess.run(send, shell=True, check=True)
     target = ssh(stack, "root")
@@ -197,7 +196,8 @@ def main() -> int:
         state = recorded_state(site, plain.name)
         say(f"the limit: {len(state['packages'].split())} packages and {state['files']} files by one bash script")
         with timed(figures, "limit"):
-            limit(plain, LIMIT.replace("@PACKAGES@", state["packages"]))
+            password = site.secrets()["bulwark_postgres_password"]
+            limit(plain, LIMIT.replace("@PACKAGES@", state["packages"]).replace("@PASSWORD@", password))
         plain.down()
         say("runs that change nothing")
         best(figures, "second", lambda: figures.update(second_tasks=site.converge("second")["host_tasks"]))
