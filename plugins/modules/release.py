@@ -98,6 +98,7 @@ settled: {description: Whether the service answers and nothing is left to do., r
 digest: {description: What the controller knows of the source., returned: state described, type: str}
 """
 
+import fcntl
 import glob
 import grp
 import hashlib
@@ -131,6 +132,7 @@ SPEC = {
     "health_timeout": {"type": "int", "default": 30},
 }
 MARK = ".release.json"
+LOCKS = "/run/lock"
 # A candidate that crashed is started again by whoever connects; the second time tells that it was no accident.
 CRASHES = 2
 
@@ -372,7 +374,8 @@ class Releases:
         self.as_app("The virtual environment", [self.p["python"], "-m", "venv", f"{path}/.venv"])
         self.install(path, requirements, source.get("wheel") or "")
         python = f"{path}/.venv/bin/python"
-        self.as_app("", [python, "-m", "compileall", "-q", "-x", r"/\.venv/", "."], check=False)
+        # On all processors, which pip does not do.
+        self.as_app("", [python, "-m", "compileall", "-q", "-j", "0", "."], check=False)
         self.own(path, 0, grp.getgrnam(self.app).gr_gid, 0o750)
 
     def clone(self, repository: str, digest: str) -> None:
@@ -404,6 +407,7 @@ class Releases:
             "install",
             "--quiet",
             "--no-input",
+            "--no-compile",
             "--disable-pip-version-check",
         ]
         if requirements:
@@ -570,7 +574,10 @@ class Releases:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     releases = Releases(module)
-    getattr(releases, module.params["state"])()
+    # A controller that died leaves its module running here; two builds of one release would mix.
+    with open(f"{LOCKS}/bulwark-release-{module.params['app']}", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        getattr(releases, module.params["state"])()
 
 
 if __name__ == "__main__":

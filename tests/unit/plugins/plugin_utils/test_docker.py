@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from plugins.filter import docker
+from plugins.plugin_utils import docker
 
 OPTIONS = {
     "source": "distro",

@@ -353,18 +353,3 @@ def celery_workers_sites(flower: dict[str, Any], domain: str) -> list[dict[str, 
             "users": flower["users"],
         }
     ]
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "celery_workers": celery_workers,
-            "celery_workers_problems": celery_workers_problems,
-            "celery_workers_notes": celery_workers_notes,
-            "celery_workers_units": celery_workers_units,
-            "celery_workers_files": celery_workers_files,
-            "celery_workers_gate": celery_workers_gate,
-            "celery_workers_firewall_rules": celery_workers_firewall_rules,
-            "celery_workers_sites": celery_workers_sites,
-            "celery_command": celery_command,
-        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.filter.nginx import (
+from plugins.plugin_utils.nginx import (
     acme_problems,
     certbot_command,
     nginx_certificates,

@@ -140,13 +140,3 @@ def host_plan_table(memory: dict[str, int], cpu: dict[str, float]) -> str:
     ]
     lines.append(f"{'sum':<16}{sum(memory.values()):>9}{format(sum(cpu.values()), '.2f') if cpu else '':>7}")
     return "\n".join(lines)
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "planned_services": planned_services,
-            "host_plan_memory": host_plan_memory,
-            "host_plan_cpu": host_plan_cpu,
-            "host_plan_table": host_plan_table,
-        }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.filter import redis
+from plugins.plugin_utils import redis
 
 PASSWORD = "correct-horse-battery"
 APP = {"name": "app", "password": PASSWORD}

@@ -25,8 +25,3 @@ def port_conflicts(rules: list[dict[str, Any]]) -> list[str]:
                 f"port {key[0]}/{key[1]} is wanted by both {other} and {rule['name']}; give one of them another port."
             )
     return problems
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {"published": published, "port_conflicts": port_conflicts}

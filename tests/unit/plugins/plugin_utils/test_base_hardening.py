@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.filter import base_hardening as base
+from plugins.plugin_utils import base_hardening as base
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey me@laptop"
 DEPLOY = {"name": "deploy", "keys": [KEY]}
@@ -20,44 +20,48 @@ DEPLOY = {"name": "deploy", "keys": [KEY]}
     ],
 )
 def test_key_exchange_by_version(package, first):
-    assert base.ssh_settings(22, "no", package)["KexAlgorithms"].split(",")[0] == first
+    assert base.base_hardening_ssh_settings(22, "no", package)["KexAlgorithms"].split(",")[0] == first
 
 
 def test_root_login_written_as_a_boolean():
-    assert base.ssh_settings(22, False, "")["PermitRootLogin"] == "no"
+    assert base.base_hardening_ssh_settings(22, False, "")["PermitRootLogin"] == "no"
 
 
 def test_own_settings_win():
-    settings = base.ssh_settings(22, "no", "", {"MaxStartups": 5, "AcceptEnv": ["A", "B"], "UseDNS": False})
-    text = base.lines_of(settings)
+    settings = base.base_hardening_ssh_settings(
+        22, "no", "", {"MaxStartups": 5, "AcceptEnv": ["A", "B"], "UseDNS": False}
+    )
+    text = base.base_hardening_ssh_lines(settings)
     assert "MaxStartups 5\n" in text
     assert "AcceptEnv A\nAcceptEnv B\nUseDNS no\n" in text
 
 
 def test_drift_is_told():
-    settings = base.ssh_settings(22, "prohibit-password", "1:9.2p1")
-    effective = base.lines_of(settings).lower().replace("prohibit-password", "without-password")
-    assert base.ssh_drift(effective, settings) == []
-    told = base.ssh_drift(effective.replace("\npasswordauthentication no", "\npasswordauthentication yes"), settings)
+    settings = base.base_hardening_ssh_settings(22, "prohibit-password", "1:9.2p1")
+    effective = base.base_hardening_ssh_lines(settings).lower().replace("prohibit-password", "without-password")
+    assert base.base_hardening_ssh_drift(effective, settings) == []
+    told = base.base_hardening_ssh_drift(
+        effective.replace("\npasswordauthentication no", "\npasswordauthentication yes"), settings
+    )
     assert told == ["PasswordAuthentication is yes and should be no."]
-    assert base.ssh_drift(effective + "port 2200\n", settings) == ["Port is 22, 2200 and should be 22."]
+    assert base.base_hardening_ssh_drift(effective + "port 2200\n", settings) == ["Port is 22, 2200 and should be 22."]
 
 
 def test_socket_is_touched_only_for_another_port():
-    socket, service = base.ssh_units(22)
+    socket, service = base.base_hardening_ssh_units(22)
     assert socket == {"name": "ssh.socket", "drop_in": "bulwark", "state": "absent"}
     assert "state" not in service
-    assert base.ssh_units(2222)[0]["sections"]["Socket"]["ListenStream"] == ["", "2222"]
+    assert base.base_hardening_ssh_units(2222)[0]["sections"]["Socket"]["ListenStream"] == ["", "2222"]
 
 
 def test_accounts_that_exist_cost_nothing():
     users = [DEPLOY, {"name": "ops", "sudo": "password", "password_hash": "$6$x"}, {"name": "old", "state": "absent"}]
     known = {"deploy": 1000, "ops": 1001, "old": 1002}
-    assert [(one["name"], one["state"]) for one in base.account_changes(users, known)] == [
+    assert [(one["name"], one["state"]) for one in base.base_hardening_account_changes(users, known)] == [
         ("ops", "present"),
         ("old", "absent"),
     ]
-    assert [one["name"] for one in base.account_changes(users, {})] == ["deploy", "ops"]
+    assert [one["name"] for one in base.base_hardening_account_changes(users, {})] == ["deploy", "ops"]
 
 
 def test_sudo():
@@ -66,7 +70,7 @@ def test_sudo():
 
 
 def test_keys_are_exactly_the_declared_ones():
-    files = {entry["path"]: entry for entry in base.account_files([{**DEPLOY, "home": "/srv/deploy"}])}
+    files = {entry["path"]: entry for entry in base.base_hardening_account_files([{**DEPLOY, "home": "/srv/deploy"}])}
     assert files["/srv/deploy/.ssh/authorized_keys"]["content"] == KEY + "\n"
     assert files["/etc/sudoers.d/bulwark"]["validate"] == "/usr/sbin/visudo -cf %s"
 
@@ -86,19 +90,19 @@ def test_keys_are_exactly_the_declared_ones():
     ],
 )
 def test_users_that_could_not_come_in_are_refused(users, sentence):
-    assert sentence in " ".join(base.user_problems(users))
+    assert sentence in " ".join(base.base_hardening_user_problems(users))
 
 
 def test_good_users_are_taken():
     users = [DEPLOY, {"name": "ops", "keys": [f'from="10.0.0.0/8" {KEY}'], "sudo": "password", "password_hash": "$6$x"}]
-    assert base.user_problems(users) == []
+    assert base.base_hardening_user_problems(users) == []
 
 
 def test_user_of_this_run_must_come_in_again():
-    assert "ansible_user is root" in base.login_problems("root", "no", [DEPLOY])[0]
-    assert base.login_problems("root", "prohibit-password", [DEPLOY]) == []
-    assert "has no keys" in base.login_problems("ops", "no", [DEPLOY, {"name": "ops"}])[0]
-    assert base.login_problems("ubuntu", "no", [DEPLOY]) == []
+    assert "ansible_user is root" in base.base_hardening_login_problems("root", "no", [DEPLOY])[0]
+    assert base.base_hardening_login_problems("root", "prohibit-password", [DEPLOY]) == []
+    assert "has no keys" in base.base_hardening_login_problems("ops", "no", [DEPLOY, {"name": "ops"}])[0]
+    assert base.base_hardening_login_problems("ubuntu", "no", [DEPLOY]) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_user_of_this_run_must_come_in_again():
     ],
 )
 def test_rules_that_ufw_could_not_take_are_refused(rule, sentence):
-    assert sentence in " ".join(base.rule_problems([rule], 22, ["any"]))
+    assert sentence in " ".join(base.base_hardening_rule_problems([rule], 22, ["any"]))
 
 
 def test_good_rules_are_taken():
@@ -120,28 +124,28 @@ def test_good_rules_are_taken():
         {"port": "30000:32767", "name": "nodes", "from": ["10.0.0.0/8"]},
         {"port": 53, "proto": "udp", "name": "dns"},
     ]
-    assert base.rule_problems(rules, 22, ["any"]) == []
-    assert "nobody could come in" in base.rule_problems(rules, 22, [])[0]
+    assert base.base_hardening_rule_problems(rules, 22, ["any"]) == []
+    assert "nobody could come in" in base.base_hardening_rule_problems(rules, 22, [])[0]
 
 
 def test_ssh_is_the_first_rule_and_loopback_needs_none():
-    rules = base.firewall_rules(
+    rules = base.base_hardening_rules(
         22, ["any"], True, [{"port": 6379, "from": [], "name": "redis"}, {"port": 80, "from": ["any"], "name": "web"}]
     )
     assert [(rule["port"], rule.get("action")) for rule in rules] == [("22", "limit"), ("80", None)]
 
 
 def test_sysctls_follow_what_runs():
-    assert base.hardening_sysctls([], False, False)["net.ipv4.ip_forward"] == 0
-    assert "net.ipv4.ip_forward" not in base.hardening_sysctls([], True, False)
-    assert base.hardening_sysctls(["redis"], False, False)["vm.swappiness"] == 10
-    assert base.hardening_sysctls(["redis"], False, False, {"vm.swappiness": 1})["vm.swappiness"] == 1
-    assert all(key.startswith("net.") for key in base.hardening_sysctls(["redis"], False, True))
+    assert base.base_hardening_sysctls([], False, False)["net.ipv4.ip_forward"] == 0
+    assert "net.ipv4.ip_forward" not in base.base_hardening_sysctls([], True, False)
+    assert base.base_hardening_sysctls(["redis"], False, False)["vm.swappiness"] == 10
+    assert base.base_hardening_sysctls(["redis"], False, False, {"vm.swappiness": 1})["vm.swappiness"] == 1
+    assert all(key.startswith("net.") for key in base.base_hardening_sysctls(["redis"], False, True))
 
 
 def test_swap():
-    assert [base.hardening_swap_mb(mb, False) for mb in (512, 4000, 16384, 65536)] == [1024, 2000, 4096, 4096]
-    assert base.hardening_swap_mb(16384, True) == 0
+    assert [base.base_hardening_swap_mb(mb, False) for mb in (512, 4000, 16384, 65536)] == [1024, 2000, 4096, 4096]
+    assert base.base_hardening_swap_mb(16384, True) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_swap():
     ],
 )
 def test_not_every_name_is_a_host_name(name, host):
-    assert base.host_name(name) == host
+    assert base.base_hardening_host_name(name) == host
 
 
 @pytest.mark.parametrize(
@@ -171,4 +175,4 @@ def test_not_every_name_is_a_host_name(name, host):
     ],
 )
 def test_why_a_host_cannot_be_worked_on(said, sentence):
-    assert sentence in base.contact_problem({"msg": said}, "web1", "guest")
+    assert sentence in base.base_hardening_contact_problem({"msg": said}, "web1", "guest")

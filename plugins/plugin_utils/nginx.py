@@ -431,20 +431,3 @@ def certbot_command(certificate: dict[str, Any], acme: dict[str, Any]) -> list[s
     for domain in certificate["domains"]:
         command += ["--domain", domain]
     return command
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "nginx_sites": nginx_sites,
-            "nginx_plan": nginx_plan,
-            "nginx_certificates": nginx_certificates,
-            "nginx_problems": nginx_problems,
-            "nginx_duplicates": nginx_duplicates,
-            "nginx_firewall_rules": nginx_firewall_rules,
-            "nginx_files": nginx_files,
-            "nginx_forget": nginx_forget,
-            "nginx_units": nginx_units,
-            "acme_problems": acme_problems,
-            "certbot_command": certbot_command,
-        }

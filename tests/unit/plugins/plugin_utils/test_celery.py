@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plugins.filter import celery
+from plugins.plugin_utils import celery
 
 REFERENCE: list[dict[str, Any]] = [
     {

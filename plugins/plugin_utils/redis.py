@@ -172,14 +172,3 @@ def redis_units(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return units
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "redis_instances": redis_instances,
-            "redis_problems": redis_problems,
-            "redis_firewall_rules": redis_firewall_rules,
-            "redis_files": redis_files,
-            "redis_units": redis_units,
-        }

@@ -204,13 +204,3 @@ def node_exporter_units(options: dict[str, Any]) -> list[dict[str, Any]]:
             "restart_on": [PRODUCER, PRODUCER_CONFIG],
         },
     ]
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "node_exporter_problems": node_exporter_problems,
-            "node_exporter_firewall_rules": node_exporter_firewall_rules,
-            "node_exporter_files": node_exporter_files,
-            "node_exporter_units": node_exporter_units,
-        }

@@ -277,19 +277,3 @@ def docker_units(oncalendar: str, days: int, unused_images: bool) -> list[dict[s
         {"name": "docker.service", "restart_on": [RESTART_MARK]},
         *prune,
     ]
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "docker_engine_version": docker_engine_version,
-            "docker_settings": docker_settings,
-            "docker_supported": docker_supported,
-            "docker_left_out": docker_left_out,
-            "docker_problems": docker_problems,
-            "docker_firewall_rules": docker_firewall_rules,
-            "docker_packages": docker_packages,
-            "docker_selections": docker_selections,
-            "docker_files": docker_files,
-            "docker_units": docker_units,
-        }

@@ -55,8 +55,3 @@ def systemd_units(units: list[dict[str, Any]], sandbox: dict[str, Any]) -> list[
             entry["content"] = render(sections)
         done.append(entry)
     return done
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {"systemd_units": systemd_units}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugins.filter.published import port_conflicts, published
+from plugins.plugin_utils.published import port_conflicts, published
 
 REDIS = {"port": 6379, "name": "redis"}
 NGINX = {"port": 443, "name": "nginx"}

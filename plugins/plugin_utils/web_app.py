@@ -323,16 +323,3 @@ def web_app_trial_units(app: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return units
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "web_app_workers": web_app_workers,
-            "web_app_sites": web_app_sites,
-            "web_app_problems": web_app_problems,
-            "web_app_files": web_app_files,
-            "web_app_units": web_app_units,
-            "web_app_trial_units": web_app_trial_units,
-            "web_app_unit_lines": web_app_unit_lines,
-        }

@@ -85,7 +85,9 @@ def openssh_version(package: str) -> tuple[int, int]:
     return (int(found.group(1)), int(found.group(2))) if found else (8, 9)
 
 
-def ssh_settings(port: int, root_login: Any, package: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+def base_hardening_ssh_settings(
+    port: int, root_login: Any, package: str, extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The settings of the drop-in, which comes first and therefore wins; C(extra) wins over ours."""
     version = openssh_version(package)
     return {
@@ -113,14 +115,14 @@ def yes_no(value: Any) -> str:
     return str(value)
 
 
-def lines_of(settings: dict[str, Any]) -> str:
+def base_hardening_ssh_lines(settings: dict[str, Any]) -> str:
     lines = ["# Managed by Ansible (bulwark.stack.base_hardening)."]
     for key, value in settings.items():
         lines += [f"{key} {yes_no(item)}" for item in (value if isinstance(value, list) else [value])]
     return "\n".join(lines) + "\n"
 
 
-def ssh_drift(effective: str, settings: dict[str, Any]) -> list[str]:
+def base_hardening_ssh_drift(effective: str, settings: dict[str, Any]) -> list[str]:
     """One sentence for each setting that C(sshd -T) shows with another value."""
     shown: dict[str, list[str]] = {}
     for line in effective.splitlines():
@@ -150,7 +152,7 @@ def admins(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def account_changes(users: list[dict[str, Any]], known: dict[str, int]) -> list[dict[str, Any]]:
+def base_hardening_account_changes(users: list[dict[str, Any]], known: dict[str, int]) -> list[dict[str, Any]]:
     """The accounts that the user module has to look at: absent ones, leaving ones, and those with a password.
 
     The hash of a password cannot be compared on the controller, so such an account is looked at on every run.
@@ -169,7 +171,7 @@ def sudoers(users: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def account_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def base_hardening_account_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries for the module C(files): what each admin may do, and the keys, which are exactly the declared ones."""
     files: list[dict[str, Any]] = [
         {
@@ -194,7 +196,7 @@ def account_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return files
 
 
-def user_problems(users: list[dict[str, Any]]) -> list[str]:
+def base_hardening_user_problems(users: list[dict[str, Any]]) -> list[str]:
     """One sentence for each account that could not come in or would come in too easily."""
     where = "base_hardening_admin_users"
     problems = []
@@ -232,7 +234,7 @@ def user_problems(users: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
-def login_problems(user: str, root_login: Any, users: list[dict[str, Any]]) -> list[str]:
+def base_hardening_login_problems(user: str, root_login: Any, users: list[dict[str, Any]]) -> list[str]:
     """Why the user of this very run could not come in again."""
     mine = [one for one in admins(users) if one["name"] == user]
     if user == "root" and yes_no(root_login) == "no":
@@ -248,7 +250,7 @@ def login_problems(user: str, root_login: Any, users: list[dict[str, Any]]) -> l
     return []
 
 
-def rule_problems(rules: list[dict[str, Any]], ssh_port: int, ssh_from: list[str]) -> list[str]:
+def base_hardening_rule_problems(rules: list[dict[str, Any]], ssh_port: int, ssh_from: list[str]) -> list[str]:
     """One sentence for each firewall rule that UFW could not take."""
     problems = []
     if not ssh_from:
@@ -278,7 +280,7 @@ def rule_problems(rules: list[dict[str, Any]], ssh_port: int, ssh_from: list[str
     return problems
 
 
-def firewall_rules(
+def base_hardening_rules(
     ssh_port: int, ssh_from: list[str], ssh_limited: bool, rules: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Entries for the module C(ufw_rules): SSH first, then what others asked for; loopback-only ports need no rule."""
@@ -297,7 +299,7 @@ def firewall_rules(
     return [ssh, *rest]
 
 
-def hardening_sysctls(
+def base_hardening_sysctls(
     services: list[str], forwarding: bool, container: bool, extra: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Kernel parameters by what runs on the host. In a container only the network is its own."""
@@ -309,12 +311,12 @@ def hardening_sysctls(
     return {**values, **(extra or {})}
 
 
-def hardening_swap_mb(memory_mb: int, container: bool) -> int:
+def base_hardening_swap_mb(memory_mb: int, container: bool) -> int:
     """Half of the memory, between 1 and 4 GiB; none in a container, which shares the swap of its host."""
     return 0 if container else min(max(int(memory_mb) // 2, 1024), 4096)
 
 
-def host_name(name: str) -> str:
+def base_hardening_host_name(name: str) -> str:
     """A name that a host can carry, or nothing: not every name in an inventory is one."""
     if re.fullmatch(r"[0-9.]+|.*:.*|localhost", name):
         return ""
@@ -322,7 +324,7 @@ def host_name(name: str) -> str:
     return name if all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels) else ""
 
 
-def ssh_units(port: int) -> list[dict[str, Any]]:
+def base_hardening_ssh_units(port: int) -> list[dict[str, Any]]:
     """Entries for the role C(systemd_unit). Where a socket accepts for sshd, the socket decides on the port.
 
     Whether it does stays as it is: SSH is running, or we would not be here.
@@ -335,7 +337,7 @@ def ssh_units(port: int) -> list[dict[str, Any]]:
     return [socket, {"name": "ssh.service", "reload_on": ["/etc/ssh/sshd_config.d/00-bulwark.conf"]}]
 
 
-def contact_problem(result: dict[str, Any], host: str, user: str) -> str:
+def base_hardening_contact_problem(result: dict[str, Any], host: str, user: str) -> str:
     """One sentence on why a host that answers cannot be worked on."""
     text = " ".join(str(result.get(key) or "") for key in ("msg", "module_stderr", "module_stdout"))
     if re.search(r"not in the sudoers|may not run sudo|not allowed to (execute|run)", text):
@@ -352,23 +354,3 @@ def contact_problem(result: dict[str, Any], host: str, user: str) -> str:
     if re.search(r"sudo: (command )?not found|no such file.*sudo", text, re.IGNORECASE):
         return f"{host}: sudo is not installed; set ansible_user to root for the first run, or install it."
     return f"{host}: {text.strip()}" if text.strip() else ""
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "base_hardening_ssh_settings": ssh_settings,
-            "base_hardening_ssh_lines": lines_of,
-            "base_hardening_ssh_drift": ssh_drift,
-            "base_hardening_ssh_units": ssh_units,
-            "base_hardening_account_changes": account_changes,
-            "base_hardening_account_files": account_files,
-            "base_hardening_user_problems": user_problems,
-            "base_hardening_login_problems": login_problems,
-            "base_hardening_rule_problems": rule_problems,
-            "base_hardening_rules": firewall_rules,
-            "base_hardening_sysctls": hardening_sysctls,
-            "base_hardening_swap_mb": hardening_swap_mb,
-            "base_hardening_host_name": host_name,
-            "base_hardening_contact_problem": contact_problem,
-        }

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.filter import postgres
+from plugins.plugin_utils import postgres
 
 PASSWORD = "correct-horse-battery"
 DESIGN = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from plugins.filter.systemd_unit import render, systemd_units
+from plugins.plugin_utils.systemd_unit import render, systemd_units
 
 SANDBOX = {"PrivateTmp": True, "ProtectHome": True}
 SERVICE = {"Service": {"ExecStart": "/bin/true"}}

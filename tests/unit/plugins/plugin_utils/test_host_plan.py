@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plugins.filter import host_plan as plan
+from plugins.plugin_utils import host_plan as plan
 
 ALL = list(plan.SHARES)
 SUBSETS = [list(subset) for subset in chain.from_iterable(combinations(ALL, n) for n in range(len(ALL) + 1))]

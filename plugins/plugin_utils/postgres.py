@@ -738,24 +738,3 @@ def postgres_notes(plan: dict[str, Any], output: str, restart_allowed: bool) -> 
             "fragmented or a container may not set them. A reboot usually helps."
         )
     return notes
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {
-            "postgres_connections": postgres_connections,
-            "postgres_settings": postgres_settings,
-            "postgres_hba": postgres_hba,
-            "postgres_plan": postgres_plan,
-            "postgres_problems": postgres_problems,
-            "postgres_firewall_rules": postgres_firewall_rules,
-            "postgres_files": postgres_files,
-            "postgres_units": postgres_units,
-            "postgres_validations": postgres_validations,
-            "postgres_state_sql": postgres_state_sql,
-            "postgres_state": postgres_state,
-            "postgres_changes": postgres_changes,
-            "postgres_complaints": postgres_complaints,
-            "postgres_notes": postgres_notes,
-            "postgres_scram": postgres_scram,
-        }

@@ -60,8 +60,3 @@ def htpasswd(users: list[dict[str, Any]], scope: str) -> str:
         salt = hashlib.sha256(f"{scope}:{user['name']}".encode()).hexdigest()[:16]
         lines.append(f"{user['name']}:{sha512_crypt(user['password'], salt)}\n")
     return "".join(lines)
-
-
-class FilterModule:
-    def filters(self) -> dict[str, Any]:
-        return {"htpasswd": htpasswd}

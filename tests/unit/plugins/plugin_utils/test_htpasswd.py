@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.filter.htpasswd import htpasswd, sha512_crypt
+from plugins.plugin_utils.htpasswd import htpasswd, sha512_crypt
 
 # From crypt(3) of glibc; the first is in the paper that defines the algorithm, too.
 KNOWN = [

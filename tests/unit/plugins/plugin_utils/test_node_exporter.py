@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.filter import node_exporter
+from plugins.plugin_utils import node_exporter
 
 HASH = "$2b$10$abcdefghijklmnopqrstuu5fJaDSmr3FmW8BkbXUdf6KLQBilkzqS"
 OPTIONS = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.systemd_unit import systemd_units
-from plugins.filter.web_app import (
+from plugins.plugin_utils.systemd_unit import systemd_units
+from plugins.plugin_utils.web_app import (
     command_line,
     web_app_environment,
     web_app_files,
