@@ -105,14 +105,14 @@ ufw --force enable >/dev/null
 systemctl start redis@broker app-web.socket app-web prometheus-node-exporter fail2ban || true
 systemctl start $(cd /etc/systemd/system && ls celery-*.service)
 mkdir -p /etc/nginx/certificates/placeholder /var/lib/letsencrypt/webroot
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=placeholder.invalid \
-  -keyout /etc/nginx/certificates/placeholder/privkey.pem -out /etc/nginx/certificates/placeholder/fullchain.pem 2>/dev/null
+(cd /etc/nginx/certificates/placeholder && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+  -days 3650 -subj /CN=placeholder.invalid -keyout privkey.pem -out fullchain.pem 2>/dev/null)
 ln -sfn placeholder /etc/nginx/certificates/app
 nginx -t -q
 systemctl start nginx
 export REQUESTS_CA_BUNDLE=/etc/ssl/acme-test-ca.pem
-certbot certonly --quiet --non-interactive --agree-tos --server https://acme.bulwark.test:14000/dir --email admin@bulwark.test \
-  --key-type ecdsa --cert-name app --webroot --webroot-path /var/lib/letsencrypt/webroot --domain demo.bulwark.test
+certbot certonly --quiet --non-interactive --agree-tos --email admin@bulwark.test \
+  --server https://acme.bulwark.test:14000/dir --key-type ecdsa --cert-name app --webroot --webroot-path /var/lib/letsencrypt/webroot --domain demo.bulwark.test
 ln -sfn /etc/letsencrypt/live/app /etc/nginx/certificates/app
 systemctl reload nginx
 for _ in $(seq 40); do
