@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hosts import hosts
-from hosts.stack import Stack
+from hosts.stack import Stack, mitogen_environment
 
 KILLS_QUICK, KILLS_FULL = 4, 10
 
@@ -113,6 +113,10 @@ def test_budget_of_tasks_that_reach_the_host(stack: Stack) -> None:
 
 
 # -- a host that runs --
+
+
+def test_with_mitogen_nothing_changes_either(stack: Stack) -> None:
+    assert stack.converge("mitogen", **mitogen_environment())["changed"] == 0
 
 
 def test_no_secret_in_any_output(stack: Stack) -> None:
