@@ -193,7 +193,7 @@ def ten_hosts(stack: Stack) -> list[str]:
     known = json.loads((stack.state / "inventory.json").read_text(encoding="utf-8"))["all"]["hosts"]["demo"]
     names = {f"ten{n}": {} for n in range(10)}
     groups = {group: {"hosts": names} for group in ("web", "workers", "postgres", "redis", "docker")}
-    inventory = {"all": {"hosts": {name: known for name in names}, "children": groups}}
+    inventory = {"all": {"hosts": dict.fromkeys(names, known), "children": groups}}
     file = STATE / "ten.json"
     file.write_text(json.dumps(inventory), encoding="utf-8")
     # Each of the ten is the one that has Beat, or they would quarrel over it.
