@@ -6,9 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: check_variables
-short_description: Refuse variables that carry a role's prefix and that no role knows
+short_description: Refuse variables that no role knows and values of the wrong type
 description:
   - Compares the variables of a host with the argument specs of all roles of this collection.
+  - A name that carries a role's prefix and that no role knows is refused, and so is a literal value of the wrong type.
   - Runs on the controller; the host is not contacted.
 author: [the bulwark.stack maintainers (@bulwark)]
 extends_documentation_fragment: [bulwark.stack._attributes]

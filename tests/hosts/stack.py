@@ -99,6 +99,7 @@ class Stack:
         variables = {
             **self.secrets(),
             "ansible_host": self.ip,
+            "ansible_user": "deploy",
             "ansible_ssh_private_key_file": str(self.state / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.state}/known_hosts",
             "demo_controller_address": self.controller,

@@ -71,5 +71,34 @@ def test_the_specs_are_read_from_the_roles(tmp_path):
         (tmp_path / f"roles/{role}/meta/argument_specs.yml").write_text(spec)
         (tmp_path / f"roles/{role}/defaults").mkdir()
         (tmp_path / f"roles/{role}/defaults/main.yml").write_text('a_x: "{{ bulwark_x2 | default(1) }}"')
-    assert check.role_options(tmp_path) == {"a": {"a_x", "a_y"}, "b": set()}
+    assert check.role_options(tmp_path) == {"a": {"a_x": {"type": "str"}, "a_y": {"type": "str"}}, "b": {}}
     assert check.shared_names(tmp_path) == {"bulwark_x2"}
+
+
+SPECS = {
+    "redis": {
+        "redis_memory_mb": {"type": "int"},
+        "redis_instances": {
+            "type": "list",
+            "elements": "dict",
+            "options": {"name": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}},
+        },
+    }
+}
+
+
+def test_a_wrong_type_is_told_by_name():
+    (problem,) = check.wrong_values({"redis_memory_mb": "five"}, SPECS)
+    assert "redis_memory_mb" in problem
+    assert "int" in problem
+
+
+def test_what_can_be_converted_and_what_is_a_template_passes():
+    assert check.wrong_values({"redis_memory_mb": "5"}, SPECS) == []
+    assert check.wrong_values({"redis_memory_mb": "{{ five }}"}, SPECS) == []
+
+
+def test_values_beside_a_secret_are_not_quoted():
+    (problem,) = check.wrong_values({"redis_instances": [{"password": "needle"}]}, SPECS)
+    assert "needle" not in problem
+    assert "redis_instances" in problem
