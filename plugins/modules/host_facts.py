@@ -37,6 +37,10 @@ cpus: {description: Processors that are online., returned: always, type: int}
 disk_free_mb: {description: Free space of the root file system in MiB., returned: always, type: int}
 container: {description: Whether the host is a container., returned: always, type: bool}
 efi: {description: Whether it booted by EFI., returned: always, type: bool}
+client:
+  description: The address from which the controller came, empty unless it came over SSH.
+  returned: always
+  type: str
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
@@ -62,6 +66,8 @@ import struct
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._ssh import connection
 
 
 def read(path: str) -> str:
@@ -152,6 +158,7 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "disk_free_mb": shutil.disk_usage("/").free // 1048576,
         "container": is_container(module),
         "efi": os.path.isdir("/sys/firmware/efi"),
+        "client": (connection() or ("", ""))[0],
         "addresses": addresses(module.run_command(["ip", "-json", "address", "show", "up"])[1]),
         "packages": installed(read("/var/lib/dpkg/status")),
         "held": held(read("/var/lib/dpkg/status")),

@@ -69,6 +69,8 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._ssh import connection
+
 SPEC = {
     "rules": {
         "type": "list",
@@ -190,32 +192,6 @@ def with_settings(text: str, settings: dict[str, str]) -> str:
         if not count:
             text += line + "\n"
     return text
-
-
-def parse_connection(text: str) -> tuple[str, str] | None:
-    """Client address and server port from the value of SSH_CONNECTION, see ssh(1)."""
-    words = text.split()
-    return (words[0].split("%")[0], words[3]) if len(words) == 4 else None
-
-
-def connection() -> tuple[str, str] | None:
-    """How this process was reached over SSH. sudo drops the variable, so its ancestors are asked."""
-    if os.environ.get("SSH_CONNECTION"):
-        return parse_connection(os.environ["SSH_CONNECTION"])
-    pid = os.getppid()
-    while pid > 1:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as handle:
-                variables = handle.read().split(b"\0")
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
-                parent = int(handle.read().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return None
-        for variable in variables:
-            if variable.startswith(b"SSH_CONNECTION="):
-                return parse_connection(variable[15:].decode(errors="replace"))
-        pid = parent
-    return None
 
 
 def covers(rule: dict[str, Any], client: str, port: str) -> bool:

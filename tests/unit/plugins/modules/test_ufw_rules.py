@@ -64,12 +64,6 @@ def test_settings_are_replaced_or_added():
     assert text == '# IPV6=x\nIPV6=yes\nDEFAULT_FORWARD_POLICY="DROP"\nDEFAULT_INPUT_POLICY="DROP"\n'
 
 
-def test_connection_of_this_run(monkeypatch):
-    monkeypatch.setenv("SSH_CONNECTION", "fe80::1%eth0 50000 fe80::2 22")
-    assert ufw_rules.connection() == ("fe80::1", "22")
-    assert ufw_rules.parse_connection("") is None
-
-
 def test_own_connection_stays_open():
     assert ufw_rules.guarded([SSH], None) == ([SSH], "")
     assert ufw_rules.guarded([SSH], ("192.0.2.7", "22")) == ([SSH], "")
