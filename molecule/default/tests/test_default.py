@@ -71,6 +71,6 @@ def test_the_admin_works_without_a_password_and_root_has_none(run):
 
 
 def test_memory_of_all_units_fits_the_host(run):
-    total = int(run("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo").split(".")[0])
+    total = int(run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
     limits = run("systemctl show -p MemoryMax --value app-web 'celery-*' redis@broker").split()
     assert sum(int(limit) for limit in limits if limit.isdigit()) < total
