@@ -46,13 +46,12 @@ def explain(message: str, names: list[str], seconds: int) -> str:
 
 def missing(names: list[str], known: dict[str, str]) -> list[str]:
     """The names that are not installed, or not in the version that C(name=version) asks for."""
-    return [name for name in names if known.get(name.partition("=")[0]) not in pinned(name, known)]
-
-
-def pinned(name: str, known: dict[str, str]) -> tuple[str, ...]:
-    package, _sep, version = name.partition("=")
-    installed = known.get(package)
-    return (version,) if version else (installed,) if installed else ()
+    wanted = {name: name.partition("=") for name in names}
+    return [
+        name
+        for name, (package, _, version) in wanted.items()
+        if package not in known or version not in ("", known[package])
+    ]
 
 
 class ActionModule(ActionBase):

@@ -63,7 +63,6 @@ FILTERS = {
     "nginx": (
         "nginx_sites",
         "nginx_plan",
-        "nginx_certificates",
         "nginx_problems",
         "nginx_duplicates",
         "nginx_firewall_rules",
@@ -81,7 +80,6 @@ FILTERS = {
     ),
     "postgres": (
         "postgres_connections",
-        "postgres_settings",
         "postgres_hba",
         "postgres_plan",
         "postgres_problems",

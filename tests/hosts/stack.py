@@ -217,14 +217,6 @@ def make_acme_certificate(folder: Path, name: str) -> None:
         ["openssl", "x509", "-req", "-in", f"{folder}/acme.csr", *signing, "-out", f"{folder}/acme.pem"], **run
     )
     key.chmod(0o644)
-    pebble = {
-        "listenAddress": "0.0.0.0:14000",
-        "managementListenAddress": "0.0.0.0:15000",
-        "certificate": "/acme/acme.pem",
-        "privateKey": "/acme/acme.key",
-        "httpPort": 80,
-        "tlsPort": 443,
-        "ocspResponderURL": "",
-        "externalAccountBindingRequired": False,
-    }
-    (folder / "pebble.json").write_text(json.dumps({"pebble": pebble}, indent=1), encoding="utf-8")
+    pebble = json.loads((ROOT / "tests/hosts/pebble.json").read_text(encoding="utf-8"))
+    pebble["pebble"].update(certificate="/acme/acme.pem", privateKey="/acme/acme.key")
+    (folder / "pebble.json").write_text(json.dumps(pebble, indent=1), encoding="utf-8")
