@@ -237,6 +237,7 @@ class Board:
         self.live = sys.stdout.isatty()
         self.lock = threading.Lock()
         self.running: dict[str, float] = {}
+        self.failed: list[str] = []
         self.beat = time.monotonic()
 
     def start(self, name: str) -> None:
@@ -264,10 +265,20 @@ class Board:
             counts = f"{tally.passed} passed" + (f", {tally.failed} failed" if tally.failed else "")
             print(f"  {name:<18} {word:<7} {seconds:>5.0f} s   {tally.note or counts}", flush=True)
             if tally.failed:
-                log = LOGS / f"{name}.log"
-                for line in telling(log.read_text(encoding="utf-8", errors="replace").splitlines()):
-                    print("      | " + line[:600])
-                print(f"      all of it: {log.relative_to(ROOT)}", flush=True)
+                self.failed.append(name)
+                self.explain(name, 40)
+
+    def explain(self, name: str, count: int) -> None:
+        log = LOGS / f"{name}.log"
+        for line in telling(log.read_text(encoding="utf-8", errors="replace").splitlines())[-count:]:
+            print("      | " + line[:600])
+        print(f"      all of it: {log.relative_to(ROOT)}", flush=True)
+
+    def remind(self) -> None:
+        """What failed, once more: the end of a long log is what people read."""
+        for name in self.failed:
+            print(f"\nFAILED: {name}")
+            self.explain(name, 15)
 
 
 def perform(stage: Stage, board: Board, stretch: int) -> Tally:
@@ -352,6 +363,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. Test hosts that are left: docker ps; 'molecule destroy -s <scenario>' removes them.")
         return 130
+    board.remind()
     passed, failed = sum(t.passed for t in tallies), sum(t.failed for t in tallies)
     print(f"\nTotal time: {(time.monotonic() - begun) / MINUTE:.1f} minutes")
     print(f"{passed} passed, {failed} failed")

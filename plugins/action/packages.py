@@ -46,11 +46,11 @@ def explain(message: str, names: list[str], seconds: int) -> str:
 
 def missing(names: list[str], known: dict[str, str]) -> list[str]:
     """The names that are not installed, or not in the version that C(name=version) asks for."""
-    wanted = {name: name.partition("=") for name in names}
+    wanted = {name: name.split("=", 1) for name in names}
     return [
         name
-        for name, (package, _, version) in wanted.items()
-        if package not in known or version not in ("", known[package])
+        for name, (package, *version) in wanted.items()
+        if package not in known or version not in ([], [known[package]])
     ]
 
 
