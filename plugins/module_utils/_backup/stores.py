@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What every store can do, and the table of stores. A store is one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from .settings import StoreSettings
+
+# Equal parts, for R2; 10,000 of them at most, for S3.
+PART_BYTES = 16 * 2**20
+PARTS = 10_000
+
+
+class Entry(NamedTuple):
+    """One object: its whole key, its size in bytes, when it was stored (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class Unfinished(NamedTuple):
+    """An upload that was begun and neither completed nor aborted; C(handle) is the store's own name for it."""
+
+    key: str
+    handle: str
+    started: datetime
+
+
+class Upload(Protocol):
+    """An object in the making, which nobody sees before C(complete). Not shared between threads."""
+
+    def part(self, number: int, data: bytes | memoryview) -> None:
+        """Stores part 1, 2, 3 …, again if need be; all but the last have the size that C(begin) was told."""
+
+    def complete(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Store(Protocol):
+    """All keys are whole, with the prefix. Every call tries again by itself what may succeed later.
+
+    @raises StoreError: when it gave up, with what the store said
+    """
+
+    settings: StoreSettings
+
+    def put(self, key: str, data: bytes) -> None:
+        """A small object in one piece, by a conditional request where the store has one: it never replaces another.
+
+        @raises StoreError: if the key exists
+        """
+
+    def begin(self, key: str, part_bytes: int) -> Upload: ...
+
+    def read(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes in pieces of at most 1 MiB; a connection that breaks is taken up where it broke.
+
+        @raises NotFoundError: if there is no such object
+        """
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """The objects whose keys begin so, in the order of their keys, in constant memory."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """What is not there is deleted already. What an object lock still protects raises StoreError."""
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]: ...
+
+    def abort(self, upload: Unfinished) -> None: ...
+
+
+# kind of store -> module with open_store(settings) -> Store
+STORES = {"s3": "store_s3", "b2": "store_b2", "sftp": "store_sftp", "local": "store_local"}
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """The store of these settings; its client library is imported here and not before."""
+    store: Store = importlib.import_module(f".{STORES[settings.kind]}", __package__).open_store(settings)
+    return store
+
+
+def part_bytes(expected_bytes: int) -> int:
+    """The size of parts for an object that may become four times as large as expected, in whole MiB."""
+    wanted = -(-4 * expected_bytes // PARTS)
+    return max(PART_BYTES, -(-wanted // 2**20) * 2**20)
