@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Real stores in containers, for tests, the demo and the benchmarks; they refuse what a real provider refuses.
+
+    tests/stores/stores.py up s3 NAME [--network NETWORK] [--disk]     prints how to reach it, as JSON
+    tests/stores/stores.py down NAME
+
+s3: Ceph's object gateway. Every store has a certificate for its address and its name, signed by .ansible/stores/ca.pem.
+A store that runs already stays, so "up" may be repeated. The address is valid on the controller and in every container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from hosts import hosts
+
+STATE = ROOT / ".ansible/stores"
+CA = STATE / "ca.pem"
+IMAGE = "bulwark-store"
+RECIPE = """\
+FROM bulwark-host:debian13
+RUN apt-get update \\
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \\
+    ceph-mon ceph-osd radosgw ceph-common python3-b2sdk \\
+ && rm -rf /var/lib/apt/lists/*
+"""
+GIB = 1 << 30
+
+
+class Keys(NamedTuple):
+    access_key: str
+    secret_key: str
+
+
+OWNER = Keys("BULWARKTESTOWNER0001", "owner-of-a-throw-away-store-00000000001")
+WRITER = Keys("BULWARKTESTWRITER001", "writer-of-a-throw-away-store-0000000001")
+
+
+class Store:
+    """A store in a container of its own.
+
+    @param network: the network of the hosts that use it; in one of its own, they also find it by its C(alias)
+    """
+
+    kind = alias = ""
+
+    def __init__(self, name: str, network: str = "bridge") -> None:
+        self.name, self.network, self.state = name, network, STATE / name
+        self.ip = ""
+
+    def options(self) -> list[str]:
+        """Further words for C(docker run), the command among them."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """How to reach it and with which keys."""
+        raise NotImplementedError
+
+    def start(self) -> Store:
+        """Starts it, or finds it running, and waits until it answers."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        build_image()
+        if not hosts.exists(self.name):
+            for old in ("ready", "cert.pem"):
+                (self.state / old).unlink(missing_ok=True)
+            alias = [] if self.network == "bridge" else ["--network-alias", self.alias]
+            mounts = ["-v", f"{Path(__file__).parent}:/opt/stores:ro", "-v", f"{self.state}:/store"]
+            names = ["--name", self.name, "--hostname", self.name, "--network", self.network, *alias]
+            hosts.docker("run", "-d", "--init", *names, *mounts, "--label", f"store={self.kind}", *self.options())
+        elif hosts.docker("inspect", "-f", "{{.State.Running}}", self.name) != "true":
+            (self.state / "ready").unlink(missing_ok=True)
+            hosts.docker("start", self.name)
+        self.ip = hosts.address(self.name)
+        make_certificate(self.state, [f"IP:{self.ip}", f"DNS:{self.alias}", "DNS:localhost", "IP:127.0.0.1"])
+        self.wait()
+        return self
+
+    def stop(self) -> None:
+        hosts.remove(self.name)
+
+    def wait(self, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not (self.state / "ready").exists():
+            running = hosts.docker("inspect", "-f", "{{.State.Running}}", self.name) == "true"
+            if time.monotonic() > deadline or not running:
+                raise SystemExit(f"The store {self.name} did not start; see 'docker logs {self.name}'.")
+            time.sleep(0.1)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "ip": self.ip, "ca_file": str(CA), **self.facts()}
+
+
+class RgwStore(Store):
+    """S3 by Ceph's object gateway; buckets belong to C(keys), C(writer) may do what a bucket's policy says.
+
+    @param disk: keep the data in a file (up to 64 GiB) instead of in memory (up to 4 GiB); it then survives a restart
+    """
+
+    kind, alias = "s3", "s3.bulwark.test"
+    region = "us-east-1"
+
+    def __init__(self, name: str, network: str = "bridge", disk: bool = False) -> None:
+        super().__init__(name, network)
+        self.disk, self.keys, self.writer = disk, OWNER, WRITER
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://{self.ip}"
+
+    def options(self) -> list[str]:
+        env = {
+            "STORE_KIND": "bluestore" if self.disk else "memstore",
+            "STORE_BYTES": str((64 if self.disk else 4) * GIB),
+            "STORE_KEY": self.keys.access_key,
+            "STORE_SECRET": self.keys.secret_key,
+            "WRITER_KEY": self.writer.access_key,
+            "WRITER_SECRET": self.writer.secret_key,
+        }
+        words = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
+        return [*words, "-v", "/data", IMAGE, "bash", "/opt/stores/radosgw.sh"]
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.endpoint,
+            "named_endpoint": f"https://{self.alias}",
+            "region": self.region,
+            **self.keys._asdict(),
+            "writer": self.writer._asdict(),
+        }
+
+    def admin(self, *words: str) -> str:
+        """The gateway's own administration, such as C(key rm) or C(user suspend)."""
+        return hosts.docker("exec", self.name, "radosgw-admin", "-n", "client.rgw.store", *words)
+
+    def set_quota(self, max_bytes: int, user: str = "owner") -> None:
+        """From now on the buckets of the user hold this many bytes; -1 for no limit."""
+        self.admin("quota", "set", "--quota-scope=user", f"--uid={user}", f"--max-size={max_bytes}")
+        self.admin("quota", "enable" if max_bytes >= 0 else "disable", "--quota-scope=user", f"--uid={user}")
+
+
+KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore,)}
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """One at a time: the image and the CA are made once, whoever comes first."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def build_image() -> None:
+    """Builds the image unless it is there as the recipe and its base are now."""
+    base = hosts.docker("images", "-q", "bulwark-host:debian13")
+    recipe = hashlib.sha256((RECIPE + base).encode()).hexdigest()[:16]
+    with locked():
+        if not hosts.docker("images", "-q", "-f", f"label=recipe={recipe}", IMAGE):
+            hosts.docker("build", "-q", "--label", f"recipe={recipe}", "-t", IMAGE, "-", text_in=RECIPE)
+
+
+def make_certificate(folder: Path, names: list[str]) -> None:
+    """cert.pem and key.pem for these names in the folder, signed by the CA of all stores.
+
+    The CA says what its key is for: Python 3.13 trusts no other.
+    """
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    ca_key = CA.with_suffix(".key")
+    with locked():
+        if not CA.exists():
+            usage = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+            words = ["-x509", *curve, "-days", "365", "-subj", "/CN=CA of the test stores", *usage]
+            openssl("req", *words, "-keyout", str(ca_key), "-out", str(CA))
+    if (folder / "names").exists() and (folder / "cert.pem").exists() and (folder / "names").read_text() == str(names):
+        return
+    key, request = folder / "key.pem", folder / "request.pem"
+    openssl("req", *curve, "-subj", "/CN=test store", "-keyout", str(key), "-out", str(request))
+    extensions = folder / "extensions"
+    extensions.write_text(
+        f"subjectAltName={','.join(names)}\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
+        "authorityKeyIdentifier=keyid\n"
+    )
+    signer = ["-CA", str(CA), "-CAkey", str(ca_key), "-days", "365", "-extfile", str(extensions)]
+    # Renamed into its place: the store waits for the file.
+    openssl("x509", "-req", "-in", str(request), *signer, "-out", str(folder / "cert.new"))
+    (folder / "names").write_text(str(names))
+    (folder / "cert.new").rename(folder / "cert.pem")
+
+
+def openssl(*words: str) -> None:
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up")
+    up.add_argument("kind", choices=KINDS)
+    up.add_argument("name")
+    up.add_argument("--network", default="bridge")
+    up.add_argument("--disk", action="store_true", help="s3: keep the data in a file instead of in memory")
+    commands.add_parser("down").add_argument("name")
+    words = parser.parse_args()
+    if words.command == "down":
+        hosts.remove(words.name)
+        return
+    extra = {"disk": True} if words.disk else {}
+    print(json.dumps(KINDS[words.kind](words.name, words.network, **extra).start().describe(), indent=1))
+
+
+if __name__ == "__main__":
+    main()
