@@ -13,6 +13,8 @@ RUN = [
     *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec,mode=1777"),
     *("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "-v", "/var/lib/docker", "--cgroupns", "host"),
 ]
+# What apt downloads, shared by all test hosts; see packages.sh. A host without it downloads everything itself.
+PACKAGES = ("-v", "bulwark-packages:/var/cache/bulwark-packages")
 
 
 def docker(*words: str, check: bool = True, text_in: str | None = None) -> str:
@@ -45,13 +47,14 @@ def remove_network(name: str) -> None:
     docker("network", "rm", name, check=False)
 
 
-def start(name: str, image: str, network: str, public_key: str, *options: str) -> str:
+def start(name: str, image: str, network: str, public_key: str, *options: str, shares_packages: bool = True) -> str:
     """Starts a host whose root takes the key, as at a provider; gives its address once sshd answers."""
     if exists(name):
         docker("start", name)
     else:
         names = ["--name", name, "--hostname", name, "--network", network]
-        docker("run", "-d", *names, *RUN, *options, f"bulwark-host:{image}")
+        volumes = PACKAGES if shares_packages else ()
+        docker("run", "-d", *names, *RUN, *volumes, *options, f"bulwark-host:{image}")
         wait(name)
         place_key = (
             "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys"

@@ -47,14 +47,16 @@ base_image() { # name -> an image bulwark-base:name
   mmdebstrap --quiet --variant=minbase --include=$packages "$suite" - "${mirrors[@]}" | docker import - "bulwark-base:$1" >/dev/null
 }
 
+recipe_files="Dockerfile test-host.service packages.sh packages.conf"
+
 image() {
-  recipe=$(cat "$here/Dockerfile" "$here/test-host.service" | sha256sum | cut -c1-16)
+  recipe=$(cd "$here" && cat $recipe_files | sha256sum | cut -c1-16)
   [ "$(docker image inspect -f '{{index .Config.Labels "recipe"}}' "bulwark-host:$1" 2>/dev/null)" = "$recipe" ] && return
   echo "Building the test image $1"
   docker image inspect "bulwark-base:$1" >/dev/null 2>&1 || base_image "$1"
   context=$(mktemp -d)
   trap 'rm -rf "$context"' RETURN
-  cp "$here/Dockerfile" "$here/test-host.service" "$context/"
+  (cd "$here" && cp $recipe_files "$context/")
   mkdir "$context/ca"
   # A host trusts what the controller trusts; this matters behind proxies that inspect TLS.
   cp /usr/local/share/ca-certificates/*.crt "$context/ca/" 2>/dev/null || true

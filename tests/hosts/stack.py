@@ -37,12 +37,13 @@ class Stack:
 
     # -- the servers --------------------------------------------------------------------------------------------------
 
-    def up(self, image: str) -> None:
+    def up(self, image: str, shares_packages: bool = True) -> None:
         """Starts both servers in a network of their own and writes the inventory; what runs already stays."""
         self.controller = hosts.make_network(self.name)
         self.start_acme()
         key = hosts.make_key(self.state / "key")
-        self.ip = hosts.start(self.name, image, self.name, key, "--network-alias", DOMAIN)
+        alias = ("--network-alias", DOMAIN)
+        self.ip = hosts.start(self.name, image, self.name, key, *alias, shares_packages=shares_packages)
         ca = (self.state / "acme-ca.pem").read_text(encoding="utf-8")
         hosts.docker("exec", "-i", self.name, "sh", "-c", "cat > /etc/ssl/acme-test-ca.pem", text_in=ca)
         self.write_inventory()
