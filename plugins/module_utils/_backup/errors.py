@@ -48,3 +48,11 @@ class StoreError(BackupError):
 
 class NotFoundError(StoreError):
     """There is no such object."""
+
+
+class ExistsError(StoreError):
+    """There is such an object already; it was not replaced."""
+
+
+class DeniedError(StoreError):
+    """The key, or an object lock, does not allow this."""

@@ -14,6 +14,8 @@ from .settings import StoreSettings
 # Equal parts, for R2; 10,000 of them at most, for S3.
 PART_BYTES = 16 * 2**20
 PARTS = 10_000
+# How much is read at a time.
+PIECE_BYTES = 2**20
 
 
 class Entry(NamedTuple):
@@ -54,7 +56,7 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """A small object in one piece, by a conditional request where the store has one: it never replaces another.
 
-        @raises StoreError: if the key exists
+        @raises ExistsError: if the key exists with other bytes
         """
 
     def begin(self, key: str, part_bytes: int) -> Upload: ...
@@ -69,7 +71,7 @@ class Store(Protocol):
         """The objects whose keys begin so, in the order of their keys, in constant memory."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """What is not there is deleted already. What an object lock still protects raises StoreError."""
+        """What is not there is deleted already. What an object lock still protects raises DeniedError."""
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]: ...
 
