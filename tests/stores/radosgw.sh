@@ -83,6 +83,8 @@ if [ "$fresh" ]; then
   admin user create --uid=owner --display-name=owner --access-key="$STORE_KEY" --secret-key="$STORE_SECRET" >/dev/null
   admin user create --uid=writer --display-name=writer --max-buckets=-1 --access-key="$WRITER_KEY" --secret-key="$WRITER_SECRET" >/dev/null
 fi
+python3 /opt/stores/faults.py --tls /store/cert.pem /store/key.pem &
+until (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; do kill -0 $!; sleep 0.1; done
 touch /store/ready
 wait -n
 echo "A daemon of the store ended." >&2

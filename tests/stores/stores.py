@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,27 @@ OWNER = Keys("BULWARKTESTOWNER0001", "owner-of-a-throw-away-store-00000000001")
 WRITER = Keys("BULWARKTESTWRITER001", "writer-of-a-throw-away-store-0000000001")
 
 
+class Faults:
+    """The rules of the proxy in front of a store; tests/stores/faults.py says which there are."""
+
+    def __init__(self, control: str) -> None:
+        self.control = control
+
+    def set(self, *rules: dict[str, Any]) -> None:
+        """From now on these rules, and no others; none at all when called without."""
+        self.call("PUT", rules)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The requests since the rules were set."""
+        return self.call("GET")["log"]
+
+    def call(self, method: str, data: Any = None) -> dict[str, Any]:
+        request = urllib.request.Request(self.control, json.dumps(data).encode() if data is not None else None)
+        request.method = method
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+
 class Store:
     """A store in a container of its own.
 
@@ -68,6 +90,19 @@ class Store:
     def facts(self) -> dict[str, Any]:
         """How to reach it and with which keys."""
         raise NotImplementedError
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://{self.ip}"
+
+    @property
+    def faulty_endpoint(self) -> str:
+        """The same store behind the proxy."""
+        return f"https://{self.ip}:8443"
+
+    @property
+    def faults(self) -> Faults:
+        return Faults(f"http://{self.ip}:8080/")
 
     def start(self) -> Store:
         """Starts it, or finds it running, and waits until it answers."""
@@ -99,6 +134,14 @@ class Store:
                 raise SystemExit(f"The store {self.name} did not start; see 'docker logs {self.name}'.")
             time.sleep(0.1)
 
+    def endpoints(self) -> dict[str, str]:
+        return {
+            "endpoint": self.endpoint,
+            "named_endpoint": f"https://{self.alias}",
+            "faulty_endpoint": self.faulty_endpoint,
+            "faults_control": self.faults.control,
+        }
+
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "ip": self.ip, "ca_file": str(CA), **self.facts()}
 
@@ -116,10 +159,6 @@ class RgwStore(Store):
         super().__init__(name, network)
         self.disk, self.keys, self.writer = disk, OWNER, WRITER
 
-    @property
-    def endpoint(self) -> str:
-        return f"https://{self.ip}"
-
     def options(self) -> list[str]:
         env = {
             "STORE_KIND": "bluestore" if self.disk else "memstore",
@@ -134,8 +173,7 @@ class RgwStore(Store):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "endpoint": self.endpoint,
-            "named_endpoint": f"https://{self.alias}",
+            **self.endpoints(),
             "region": self.region,
             **self.keys._asdict(),
             "writer": self.writer._asdict(),
@@ -145,10 +183,23 @@ class RgwStore(Store):
         """The gateway's own administration, such as C(key rm) or C(user suspend)."""
         return hosts.docker("exec", self.name, "radosgw-admin", "-n", "client.rgw.store", *words)
 
-    def set_quota(self, max_bytes: int, user: str = "owner") -> None:
-        """From now on the buckets of the user hold this many bytes; -1 for no limit."""
-        self.admin("quota", "set", "--quota-scope=user", f"--uid={user}", f"--max-size={max_bytes}")
-        self.admin("quota", "enable" if max_bytes >= 0 else "disable", "--quota-scope=user", f"--uid={user}")
+    def set_quota(self, bucket: str, max_bytes: int) -> None:
+        """From now on the bucket holds this many bytes, in steps of 4 KiB; -1 for no limit."""
+        scope = ["--quota-scope=bucket", f"--bucket={bucket}"]
+        self.admin("quota", "set", *scope, f"--max-size={max_bytes}")
+        self.admin("quota", "enable", *scope)
+
+    def append_only_policy(self, bucket: str) -> str:
+        """The bucket policy with which C(writer) may write, read and list, but neither delete nor change rules."""
+        objects = ["PutObject", "GetObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
+        own = ["ListBucket", "GetBucketLocation", "ListBucketMultipartUploads"]
+        allow = {
+            "Effect": "Allow",
+            "Principal": {"AWS": ["arn:aws:iam:::user/writer"]},
+            "Action": [f"s3:{word}" for word in objects + own],
+            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        }
+        return json.dumps({"Version": "2012-10-17", "Statement": [allow]})
 
 
 KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore,)}
@@ -164,9 +215,8 @@ def locked() -> Iterator[None]:
 
 
 def build_image() -> None:
-    """Builds the image unless it is there as the recipe and its base are now."""
-    base = hosts.docker("images", "-q", "bulwark-host:debian13")
-    recipe = hashlib.sha256((RECIPE + base).encode()).hexdigest()[:16]
+    """Builds the image unless it is there as the recipe is now."""
+    recipe = hashlib.sha256(RECIPE.encode()).hexdigest()[:16]
     with locked():
         if not hosts.docker("images", "-q", "-f", f"label=recipe={recipe}", IMAGE):
             hosts.docker("build", "-q", "--label", f"recipe={recipe}", "-t", IMAGE, "-", text_in=RECIPE)
