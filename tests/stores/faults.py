@@ -15,9 +15,9 @@ them pass and then does the following to `count` of them (null: to all until the
     equal_parts    CompleteMultipartUpload is refused when parts differ in size, but for a smaller last one (R2)
     refuse_header  requests with `header` are refused as B2 does (default: x-amz-sdk-checksum-algorithm)
 
-The control port speaks plain HTTP: PUT / with a JSON list of rules replaces all rules (and empties the log), GET / gives
-{"rules": [...], "log": [{"method", "path", "status", "fault", "body_bytes"}, ...]}; status is null where none was sent.
-The first rule that matches acts; slow and delay let the next ones act too.
+The first rule that matches acts; slow and delay let the next ones act too. The control port speaks plain HTTP: PUT /
+with a JSON list of rules replaces all rules and empties the log, GET / gives {"rules": [...], "log": [{"method",
+"path", "status", "fault", "body_bytes"}, ...]}, where status is null if none was sent.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class Handler(BaseHTTPRequestHandler):
     def pass_on(self) -> None:
         """One request through the faults to the store, and the answer back."""
         faults = self.proxy.faults_for(self.command, self.path)
-        self.entry = {"method": self.command, "path": self.path, "status": None, "body_bytes": 0}
+        self.entry: dict[str, Any] = {"method": self.command, "path": self.path, "status": None, "body_bytes": 0}
         self.entry["fault"] = faults[-1].do if faults else None
         self.rate = next((rule.rate for rule in faults if rule.do == "slow"), 0)
         self.chunk = min(CHUNK, self.rate // 4 + 1) if self.rate else CHUNK

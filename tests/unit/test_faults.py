@@ -89,6 +89,8 @@ class Client:
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
     backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    # A cut connection is what is asked for, no news.
+    backend.handle_error = lambda *_: None  # type: ignore[method-assign]
     threading.Thread(target=backend.serve_forever, args=(0.05,), daemon=True).start()
     one = Proxy(0, 0, ("127.0.0.1", backend.server_port))
     threading.Thread(target=one.run, daemon=True).start()
@@ -116,12 +118,8 @@ def test_passes_unchanged(client: Client) -> None:
     assert client.ask("GET", "/b/one?x=%2F") == (200, BIG)
     assert client.ask("HEAD", "/b/one?x=%2F") == (200, b"")
     assert client.ask("GET", "/b/none")[0] == 404
-    assert [(e["method"], e["status"]) for e in client.log()] == [
-        ("PUT", 200),
-        ("GET", 200),
-        ("HEAD", 200),
-        ("GET", 404),
-    ]
+    seen = [(entry["method"], entry["status"]) for entry in client.log()]
+    assert seen == [("PUT", 200), ("GET", 200), ("HEAD", 200), ("GET", 404)]
 
 
 def test_chunked_both_ways(client: Client) -> None:
@@ -165,7 +163,7 @@ def test_answers_as_b2_does(client: Client, proxy: Proxy, monkeypatch: pytest.Mo
 
 def test_cuts_the_request(client: Client) -> None:
     client.rules({"do": "cut_request", "bytes": 100_000, "count": 1})
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionError):
         client.ask("PUT", "/b/1", BIG)
     assert "/b/1" not in Backend.kept
     assert client.ask("PUT", "/b/1", BIG)[0] == 200
@@ -201,9 +199,7 @@ def test_is_down_until_the_rules_change(client: Client) -> None:
     held.request("PUT", "/b/1", b"x")
     held.getresponse().read()
     client.rules({"do": "down"})
-    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
-        held.request("GET", "/b/1")
-        held.getresponse()
+    assert held.sock.recv(1) == b"", "who is connected is cut off"
     with pytest.raises(ConnectionRefusedError):
         client.ask("GET", "/b/1")
     client.rules()
