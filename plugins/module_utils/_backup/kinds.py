@@ -34,8 +34,12 @@ class Stream:
 
     @param name: such as C(shop.dump)
     @param expected_bytes: about how many bytes it will give, for progress and the size of parts; 0 = not known
-    @param evidence: goes to the manifest; the kind may still add to it until its generator ends
+    @param evidence: goes to the manifest, which everybody who sees the store can read: numbers and sums, no names from
+        the data; the kind may still add to it until its generator ends
     @param ok_status: exit statuses that mean success
+    @param tap: sees every piece of the output as it passes, in order, in the thread that reads it
+    @param status: how the command ended, set by the flow before the kind goes on
+    @param said: the end of what it wrote to stderr, set likewise
     """
 
     name: str
@@ -43,6 +47,9 @@ class Stream:
     expected_bytes: int = 0
     evidence: dict[str, Any] = field(default_factory=dict)
     ok_status: tuple[int, ...] = (0,)
+    tap: Callable[[bytes | memoryview], object] | None = None
+    status: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class Kind(Protocol):
     # option -> its default; the default's type is the option's type. REQUIRED names those that must be given.
     OPTIONS: Mapping[str, Any]
     REQUIRED: tuple[str, ...]
+    # What a restore may be told by --to, and what that means, a line each.
+    RESTORE: Mapping[str, str]
 
     def streams(self, context: Context) -> Iterator[Stream]:
         """The members; each is stored before the next is asked for, so a snapshot may be held between them."""
@@ -109,7 +118,7 @@ class Kind(Protocol):
     def restore(self, context: Context, backup: Backup, target: Mapping[str, str]) -> list[str]:
         """Restores for real; what it replaces is kept beside.
 
-        @param target: the kind's own C(RESTORE) options, such as C(database=shop)
+        @param target: of the kind's own C(RESTORE), such as C(database=shop); checked by C(target_of)
         @return: what was done and where the replaced data is, a line each
         """
 
@@ -145,3 +154,14 @@ def kind_of(job: Job) -> Any:
 def options(job: Job) -> dict[str, Any]:
     """The options of a job, completed by the defaults of its kind."""
     return {**kind_of(job).OPTIONS, **job.options}
+
+
+def target_of(job: Job, target: Mapping[str, str]) -> dict[str, str]:
+    """The target of a restore, refused if the kind does not know a part of it."""
+    known = kind_of(job).RESTORE
+    for name in target:
+        if name not in known:
+            raise SettingsError(
+                f"A restore of {job.name} ({job.kind}) has no {name!r}{did_you_mean(name, list(known))}."
+            )
+    return dict(target)
