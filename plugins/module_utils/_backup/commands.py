@@ -117,7 +117,7 @@ def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) 
         raise SourceError(f"{command.argv[0]} could not be started: {error.strerror}.") from error
 
 
-def output(command: Command, text_in: str = "") -> str:
+def output(command: Command, text_in: str = "", ok_status: tuple[int, ...] = (0,)) -> str:
     """What a short program prints.
 
     @raises SourceError: if it fails, with the end of what it said
@@ -131,7 +131,7 @@ def output(command: Command, text_in: str = "") -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if process.returncode:
+    if process.returncode not in ok_status:
         tail = last_lines(said.decode(errors="replace"))
         raise SourceError(f"{shlex.join(command.argv[:3])} … failed (exit status {process.returncode}): {tail}")
     return out.decode(errors="replace")
