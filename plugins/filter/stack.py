@@ -14,6 +14,12 @@ from typing import Any
 
 # The file in plugin_utils to the filters that it defines.
 FILTERS = {
+    "backups": (
+        "backups_problems",
+        "backups_packages",
+        "backups_files",
+        "backups_units",
+    ),
     "base_hardening": (
         "base_hardening_ssh_settings",
         "base_hardening_ssh_lines",
