@@ -61,10 +61,15 @@ class StoreSettings:
     patience_seconds: int = 7200
 
     @property
+    def address(self) -> str:
+        """The address of an S3 endpoint."""
+        return self.endpoint or ENDPOINTS[self.provider].format(region=self.region, account=self.account)
+
+    @property
     def label(self) -> str:
         """How messages name the store; never with a secret."""
         place = {
-            "s3": f"{self.endpoint}/{self.bucket}",
+            "s3": f"{self.endpoint or self.provider}/{self.bucket}",
             "b2": f"b2:{self.bucket}",
             "sftp": f"{self.user}@{self.host}:{self.path}",
             "local": self.path,
@@ -144,7 +149,32 @@ class Settings:
         return job.keep or self.keep
 
 
+# What a store of a kind cannot do without.
+NEEDED = {
+    "s3": ("bucket", "access_key", "secret_key"),
+    "b2": ("bucket", "access_key", "secret_key"),
+    "sftp": ("host", "user", "path", "key_file", "known_hosts_file"),
+    "local": ("path",),
+}
+
 T = TypeVar("T")
+
+
+def check_store(store: StoreSettings, where: str = "store") -> None:
+    """@raises SettingsError: if something is missing without which this kind of store cannot be reached"""
+    if store.kind not in STORE_KINDS:
+        raise SettingsError(f"{where}.kind is {store.kind!r}{did_you_mean(store.kind, list(STORE_KINDS))}.")
+    needed = NEEDED[store.kind]
+    if store.kind == "s3" and not store.endpoint:
+        if store.provider not in ENDPOINTS:
+            raise SettingsError(
+                f"{where}.provider is {store.provider!r}{did_you_mean(store.provider, list(ENDPOINTS))}."
+            )
+        preset = ENDPOINTS[store.provider]
+        needed += tuple(name for name in ("region", "account") if f"{{{name}}}" in preset) if preset else ("endpoint",)
+    for name in needed:
+        if not getattr(store, name):
+            raise SettingsError(f"{where}.{name} is missing: a store of kind {store.kind} needs it.")
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from .settings import StoreSettings
+from .settings import StoreSettings, check_store
 
 # Equal parts, for R2; 10,000 of them at most, for S3.
 PART_BYTES = 16 * 2**20
@@ -84,6 +84,7 @@ STORES = {"s3": "store_s3", "b2": "store_b2", "sftp": "store_sftp", "local": "st
 
 def open_store(settings: StoreSettings) -> Store:
     """The store of these settings; its client library is imported here and not before."""
+    check_store(settings)
     store: Store = importlib.import_module(f".{STORES[settings.kind]}", __package__).open_store(settings)
     return store
 
@@ -92,3 +93,13 @@ def part_bytes(expected_bytes: int) -> int:
     """The size of parts for an object that may become four times as large as expected, in whole MiB."""
     wanted = -(-4 * expected_bytes // PARTS)
     return max(PART_BYTES, -(-wanted // 2**20) * 2**20)
+
+
+def holds(store: Store, key: str, data: bytes) -> bool:
+    """Whether an object has just these bytes."""
+    rest = memoryview(data)
+    for piece in store.read(key):
+        if rest[: len(piece)] != piece:
+            return False
+        rest = rest[len(piece) :]
+    return not rest
