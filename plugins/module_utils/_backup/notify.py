@@ -7,9 +7,9 @@ Nothing here fails a backup: what cannot be sent is said in the journal.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import smtplib
+import socket
 import subprocess
 import time
 import urllib.error
@@ -29,9 +29,6 @@ TRIES = 3
 JOURNAL_LINES = 20
 # Where a relay on the same host may listen without TLS.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# unit's name -> the command that repeats by hand what it does
-AGAIN = {"bulwark-backup": "run", "bulwark-drill": "drill", "bulwark-prune": "prune"}
-
 Say = Callable[[str], None]
 
 
@@ -55,40 +52,49 @@ class Failure:
         return f"[{self.host}] {self.unit} failed"
 
     @property
-    def what_next(self) -> str:
-        again = AGAIN.get(self.unit.partition("@")[0].partition(".")[0], "status")
-        return (
-            f"On {self.host}: 'bulwark-backup status' shows what is missing, "
-            f"'{' '.join(filter(None, ('bulwark-backup', again, self.job)))}' tries again, "
-            f"'journalctl -u {self.unit}' shows the rest."
-        )
+    def what_next(self) -> list[str]:
+        return [
+            f"On {self.host}, 'bulwark-backup status' shows what is missing,",
+            f"'systemctl start {self.unit}' tries again,",
+            f"'journalctl -u {self.unit}' shows the rest.",
+        ]
 
     @property
     def text(self) -> str:
-        return "\n".join([self.sentence, "", *self.journal, "", self.what_next, ""])
+        return "\n".join([self.sentence, "", *self.journal, "", *self.what_next, ""])
 
 
-def failure(settings: Settings, unit: str, error: str = "") -> Failure:
-    """What happened to a unit such as C(bulwark-backup@shop.service).
+def failure(settings: Settings, unit: str) -> Failure:
+    """What happened to a unit such as C(bulwark-backup@shop.service)."""
+    result, run = state(unit)
+    lines = tuple(without_secrets(settings, line) for line in journal(unit, run))
+    if result in ("exit-code", "success", ""):
+        # The agent's own last word is the sentence.
+        sentence = lines[-1] if lines else "It left no word in the journal."
+    else:
+        sentence = f"It did not end by itself ({result})."
+    return Failure(settings.host, unit, unit.rpartition(".")[0].partition("@")[2], sentence, lines)
 
-    @param error: the sentence, where it is known; else the last line of the journal
-    """
-    lines = [without_secrets(settings, line) for line in journal(unit)]
-    instance = unit.rpartition(".")[0].partition("@")[2]
-    sentence = without_secrets(settings, error) or (lines[-1] if lines else "It left no word in the journal.")
-    return Failure(settings.host, unit, instance, sentence, tuple(lines))
+
+def state(unit: str) -> tuple[str, str]:
+    """How the unit ended in the words of systemd.service(5), such as C(timeout), and the name of that run."""
+    shown = dict(line.split("=", 1) for line in output("systemctl", "show", "-p", "Result,InvocationID", unit) if line)
+    return shown.get("Result", ""), shown.get("InvocationID", "")
 
 
-def journal(unit: str) -> list[str]:
-    """The last lines of the unit's last run; none where they cannot be read."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        shown = ("systemctl", "show", "-P", "InvocationID", unit)
-        done = subprocess.run(shown, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-        run = (f"_SYSTEMD_INVOCATION_ID={done.stdout.strip()}",) if done.stdout.strip() else ("-u", unit)
-        command = ("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(JOURNAL_LINES), *run)
+def journal(unit: str, run: str) -> list[str]:
+    """The last lines of the unit's last run; without what systemd says itself if the run is known."""
+    match = (f"_SYSTEMD_INVOCATION_ID={run}",) if run else ("-u", unit)
+    return output("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(JOURNAL_LINES), *match)
+
+
+def output(*command: str) -> list[str]:
+    """The lines that a program prints; none where there is no such program."""
+    try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS)
-        return done.stdout.splitlines()
-    return []
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
 
 
 def without_secrets(settings: Settings, text: str) -> str:
@@ -129,7 +135,7 @@ def ping(settings: Settings, job: str, ok: bool, say: Say) -> bool:
 def attempt(settings: Settings, name: str, way: Callable[[], None], say: Say) -> bool:
     try:
         way()
-    except (OSError, ValueError, BackupError, smtplib.SMTPException, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, BackupError, subprocess.SubprocessError) as error:
         say(f"{name} was not sent: {without_secrets(settings, str(error))}")
         return False
     return True
@@ -137,7 +143,7 @@ def attempt(settings: Settings, name: str, way: Callable[[], None], say: Say) ->
 
 def mail(to: str, what: Failure) -> None:
     message = EmailMessage()
-    message["Subject"], message["To"], message["From"] = what.subject, to, f"bulwark-backup@{what.host}"
+    message["Subject"], message["To"], message["From"] = what.subject, to, f"root@{socket.getfqdn()}"
     message.set_content(what.text)
     if SENDMAIL.exists():
         done = subprocess.run([SENDMAIL, "-i", "-t"], input=bytes(message), capture_output=True, timeout=60)
@@ -145,14 +151,18 @@ def mail(to: str, what: Failure) -> None:
             said = done.stderr.decode(errors="replace").strip()
             raise BackupError(f"{SENDMAIL} failed (exit status {done.returncode}): {said}")
         return
-    with smtplib.SMTP("localhost", timeout=TIMEOUT_SECONDS) as server:
-        server.send_message(message)
+    try:
+        with smtplib.SMTP("localhost", timeout=TIMEOUT_SECONDS) as server:
+            server.send_message(message)
+    except OSError as error:
+        # SMTPException is one of them.
+        raise BackupError(f"there is no {SENDMAIL}, and the mail server on localhost says: {error}.") from error
 
 
 def post(url: str, what: Failure) -> None:
     fields = {"host": what.host, "unit": what.unit, "job": what.job, "error": what.sentence, "journal": what.journal}
     # "text" is what Slack, Mattermost and others show.
-    body = json.dumps({"text": f"{what.subject}: {what.sentence} {what.what_next}", **fields}).encode()
+    body = json.dumps({"text": " ".join([f"{what.subject}:", what.sentence, *what.what_next]), **fields}).encode()
     request(url, body)
 
 
