@@ -330,7 +330,7 @@ def all_names(name: str) -> set[str]:
 @rule
 def shared_inputs_stay_in_the_defaults(role: Role) -> Iterator[str]:
     for file, number, line in role.texts("tasks/", "templates/", "vars/"):
-        if found := re.search(r"\bbulwark_[a-z]\w*", line):
+        if found := re.search(r"(?<![/\w])bulwark_[a-z]\w*", line):
             yield f"{file}:{number}: read {found[0]} in defaults/main.yml only, with a value for a single host."
     for name, value in role.defaults.items():
         for shared in re.findall(r"\bbulwark_[a-z]\w*", repr(value)):
