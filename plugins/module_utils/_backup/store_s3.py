@@ -54,7 +54,7 @@ class S3Store:
 
     def put(self, key: str, data: bytes) -> None:
         try:
-            self.call("put_object", key, Body=memoryview(data))
+            self.call("put_object", key, Body=memoryview(data), ContentMD5=md5(data))
         except ExistsError:
             # Ours, if the answer to the first try was lost.
             if not holds(self, key, data):
@@ -146,7 +146,8 @@ class S3Upload:
     def part(self, number: int, data: bytes | memoryview) -> None:
         # As a memoryview it is sent as it is; bytes would be wrapped into a file and read in small pieces.
         body = memoryview(data)
-        answer = self.store.call("upload_part", self.key, UploadId=self.upload, PartNumber=number, Body=body)
+        words = {"UploadId": self.upload, "PartNumber": number, "ContentMD5": md5(data)}
+        answer = self.store.call("upload_part", self.key, Body=body, **words)
         self.parts[number] = answer["ETag"], len(data)
 
     def complete(self) -> None:
@@ -330,9 +331,12 @@ def prepare(params: dict[str, Any], model: Any, **rest: Any) -> None:
         del headers[name]
     if model.name == "PutObject":
         headers["If-None-Match"] = "*"
-    if body:
-        digest = hashlib.md5(body, usedforsecurity=False).digest()
-        headers["Content-MD5"] = base64.b64encode(digest).decode()
+    if body and "Content-MD5" not in headers:
+        headers["Content-MD5"] = md5(body)
+
+
+def md5(data: bytes | memoryview) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def trusted(settings: StoreSettings) -> str | bool:
