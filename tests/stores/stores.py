@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Real stores in containers, for tests, the demo and the benchmarks; they refuse what a real provider refuses.
 
-    tests/stores/stores.py up s3 NAME [--network NETWORK] [--disk]     prints how to reach it, as JSON
+    tests/stores/stores.py up s3|b2 NAME [--network NETWORK] [--disk]     prints how to reach it, as JSON
     tests/stores/stores.py down NAME
 
-s3: Ceph's object gateway. Every store has a certificate for its address and its name, signed by .ansible/stores/ca.pem.
-A store that runs already stays, so "up" may be repeated. The address is valid on the controller and in every container.
+s3 is Ceph's object gateway, b2 the simulator of b2sdk behind HTTP. Each has a certificate for its address and its name,
+signed by .ansible/stores/ca.pem. A store that runs already stays, so "up" may be repeated. The address is valid on the
+controller and in every container; behind port 8443 is the same store with faults on order (faults.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import fcntl
 import hashlib
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -58,17 +60,11 @@ class Faults:
 
     def set(self, *rules: dict[str, Any]) -> None:
         """From now on these rules, and no others; none at all when called without."""
-        self.call("PUT", rules)
+        call("PUT", self.control, rules)
 
     def log(self) -> list[dict[str, Any]]:
         """The requests since the rules were set."""
-        return self.call("GET")["log"]
-
-    def call(self, method: str, data: Any = None) -> dict[str, Any]:
-        request = urllib.request.Request(self.control, json.dumps(data).encode() if data is not None else None)
-        request.method = method
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+        return call("GET", self.control)["log"]
 
 
 class Store:
@@ -202,7 +198,24 @@ class RgwStore(Store):
         return json.dumps({"Version": "2012-10-17", "Statement": [allow]})
 
 
-KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore,)}
+class B2Store(Store):
+    """Native B2 by the simulator of b2sdk; the endpoint is the "realm" of its clients."""
+
+    kind, alias = "b2", "b2.bulwark.test"
+    keys = Keys("account-0", "masterKey-0")
+
+    def options(self) -> list[str]:
+        return [IMAGE, "bash", "/opt/stores/b2.sh"]
+
+    def facts(self) -> dict[str, Any]:
+        return {**self.endpoints(), "key_id": self.keys.access_key, "application_key": self.keys.secret_key}
+
+    def control(self, **orders: Any) -> None:
+        """What tests/stores/b2.py takes: C(busy=2), C(expire=True)."""
+        call("PUT", f"{self.endpoint}/control", orders)
+
+
+KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore, B2Store)}
 
 
 @contextmanager
@@ -248,6 +261,14 @@ def make_certificate(folder: Path, names: list[str]) -> None:
     openssl("x509", "-req", "-in", str(request), *signer, "-out", str(folder / "cert.new"))
     (folder / "names").write_text(str(names))
     (folder / "cert.new").rename(folder / "cert.pem")
+
+
+def call(method: str, url: str, data: Any = None) -> Any:
+    """Sends and gives JSON."""
+    request = urllib.request.Request(url, json.dumps(data).encode() if data is not None else None, method=method)
+    context = ssl.create_default_context(cafile=CA) if url.startswith("https:") else None
+    with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        return json.load(answer)
 
 
 def openssl(*words: str) -> None:
