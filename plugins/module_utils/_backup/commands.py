@@ -31,7 +31,11 @@ class Process:
     """
 
     def __init__(
-        self, command: Command, stdin: Any = subprocess.DEVNULL, stdout: Any = subprocess.DEVNULL, fds: Iterable[int] = ()
+        self,
+        command: Command,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = subprocess.DEVNULL,
+        fds: Iterable[int] = (),
     ) -> None:
         self.name = os.path.basename(command.argv[0])
         self.tail = b""
@@ -42,7 +46,7 @@ class Process:
     def listen(self) -> None:
         """A pipe that nobody reads would stop the program."""
         stderr = self.popen.stderr
-        while stderr and (piece := stderr.read1(TAIL_BYTES)):  # type: ignore[attr-defined]
+        while stderr and (piece := os.read(stderr.fileno(), TAIL_BYTES)):
             self.tail = (self.tail + piece)[-TAIL_BYTES:]
 
     @property
@@ -64,11 +68,15 @@ class Process:
         self.listener.join(timeout=1)
         return status
 
+    def signal(self, number: int) -> None:
+        """To it and all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, number)
+
     def end(self) -> None:
         """Ends it and all that it started: politely, then for certain. Its pipes are closed only after that."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.popen.pid, number)
+            self.signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(POLITE_SECONDS)
                 break
@@ -92,7 +100,9 @@ def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) 
         try:
             entry = pwd.getpwnam(command.user)
         except KeyError as error:
-            raise SourceError(f"{command.argv[0]} is to run as {command.user}, but this host has no such user.") from error
+            raise SourceError(
+                f"{command.argv[0]} is to run as {command.user}, but this host has no such user."
+            ) from error
         env.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
         if entry.pw_uid != os.geteuid():
             groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
@@ -112,7 +122,9 @@ def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) 
             **account,
         )
     except FileNotFoundError as error:
-        raise SourceError(f"{command.argv[0]} is not installed on this host (or {command.cwd} does not exist).") from error
+        raise SourceError(
+            f"{command.argv[0]} is not installed on this host (or {command.cwd} does not exist)."
+        ) from error
     except OSError as error:
         raise SourceError(f"{command.argv[0]} could not be started: {error.strerror}.") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingsError
+from .names import WORD
 
 SETTINGS_FILE = Path("/etc/bulwark-backup/settings.json")
 STORE_KINDS = ("s3", "b2", "sftp", "local")
@@ -124,6 +126,8 @@ class Settings:
     jobs: tuple[Job, ...] = ()
     # Public keys (age1…) that backups are encrypted for.
     recipients: tuple[str, ...] = ()
+    # false: backups are stored so that everybody who sees the store can read them.
+    encrypted: bool = True
     # The private key, where this host restores and drills; a host that only backs up has none.
     identity_file: str = ""
     # Credentials that may delete, where those of `store` may not.
@@ -231,3 +235,26 @@ def convert(hint: Any, value: Any, where: str, lenient: bool = False) -> Any:
         # Not the value: it may be a secret.
         raise SettingsError(f"{where} must be {words[hint]}, not {type(value).__name__}.")
     return value
+
+
+def of_host(job: Job, host: str) -> Job:
+    """The same job of another host."""
+    return dataclasses.replace(job, host=host)
+
+
+def checked(settings: Settings) -> Settings:
+    """The same settings, if their names can be those of objects and files.
+
+    @raises SettingsError: if they cannot
+    """
+    words = [("host", settings.host)]
+    for job in settings.jobs:
+        words += [("name of a job", job.name), (f"host of job {job.name}", job.host or settings.host)]
+    for what, word in words:
+        if not re.fullmatch(WORD, word):
+            raise SettingsError(f"The {what} may hold letters, digits, '.', '_' and '-' only, not {word!r}.")
+    names = [job.name for job in settings.jobs]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise SettingsError(f"There are two jobs {', '.join(sorted(twice))}: each job needs a name of its own.")
+    return settings

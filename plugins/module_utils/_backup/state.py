@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, the bulwark.stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What this host remembers between runs, and who may run now: state files, locks, scratch folders."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import BusyError
+
+# How long a prune waits for backups, and they for it, before it says busy.
+WAIT_SECONDS = 3600
+POLL_SECONDS = 0.5
+
+
+def read_states(folder: str) -> dict[str, dict[str, Any]]:
+    """What is known of every job, by name. A file that cannot be read is a job of which nothing is known."""
+    states = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            states[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return states
+
+
+def remember(folder: str, job: str, **values: Any) -> None:
+    """Adds to what is known of a job; readers see the old file or the new one."""
+    path = Path(folder) / f"{job}.json"
+    # A drill and a backup of the same job may end at the same time.
+    with lock(folder, "state", wait_seconds=60):
+        known = read_states(folder).get(job, {})
+        replace(path, json.dumps({**known, **values}, indent=1, sort_keys=True) + "\n")
+
+
+def replace(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes a file so that neither a reader nor a power cut finds half of it."""
+    temporary = path.with_name(f".{path.name}.new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def lock(
+    folder: str,
+    name: str,
+    *,
+    shared: bool = False,
+    wait_seconds: float = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:
+    """Holds a lock of this host; the kernel lets go of it when the process ends, however that happens.
+
+    @raises BusyError: with who holds it
+    """
+    path = Path(folder) / "locks" / name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8") as handle:
+        deadline, waited = time.monotonic() + wait_seconds, False
+        while True:
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = path.read_text(encoding="utf-8").strip() or "another run"
+                if time.monotonic() >= deadline:
+                    raise BusyError(f"Busy: {holder} is not done yet ({name}).") from None
+                if not waited:
+                    say(f"Waiting for {holder}.")
+                waited = True
+                time.sleep(POLL_SECONDS)
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')},")
+        handle.flush()
+        yield
+
+
+@contextlib.contextmanager
+def scratch(folder: str, name: str) -> Iterator[Path]:
+    """An empty folder for one run. What a run that was killed left there is removed first: its lock is ours now."""
+    parent = Path(folder) / name
+    parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        shutil.rmtree(left, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(dir=parent))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
