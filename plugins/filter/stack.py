@@ -19,6 +19,8 @@ FILTERS = {
         "backups_packages",
         "backups_files",
         "backups_units",
+        "backups_calls",
+        "backups_restore_files",
     ),
     "base_hardening": (
         "base_hardening_ssh_settings",

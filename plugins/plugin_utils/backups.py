@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils._backup import crypto
 from ..module_utils._backup.errors import SettingsError
 from ..module_utils._backup.kinds import kind_of
 from ..module_utils._backup.names import WORD
-from ..module_utils._backup.settings import Job, Settings, from_dict
+from ..module_utils._backup.settings import Job, Settings, StoreSettings, check_store, did_you_mean, from_dict
 
 LIBRARY = Path(__file__).resolve().parents[1] / "module_utils/_backup"
 AGENT = "/usr/local/lib/bulwark-backup/bulwark_backup"
@@ -22,14 +25,9 @@ ETC = "/etc/bulwark-backup"
 STATE = "/var/lib/bulwark-backup"
 CACHE = "bulwark-backup"
 IDENTITY = f"{ETC}/identity"
+RESTORE = "/run/bulwark-restore"
 # What a store's settings may hold as text, which the agent wants as files.
 TEXTS = {"key": "key_file", "known_hosts": "known_hosts_file", "ca": "ca_file"}
-NEEDED = {
-    "s3": ("bucket", "access_key", "secret_key"),
-    "b2": ("bucket", "access_key", "secret_key"),
-    "sftp": ("host", "user", "path"),
-    "local": ("path",),
-}
 STORE_PACKAGES = {"s3": ["python3-boto3"], "b2": ["python3-b2sdk"], "sftp": ["python3-paramiko"], "local": []}
 KIND_PACKAGES = {"restic": ["restic"], "pgbackrest": ["pgbackrest"]}
 
@@ -125,22 +123,16 @@ def backups_problems(options: dict[str, Any]) -> list[str]:
 
 
 def store_problems(name: str, store: dict[str, Any]) -> list[str]:
-    kind = store.get("kind")
-    if kind not in NEEDED:
-        return [f"{name}.kind is {kind!r}; use one of {', '.join(NEEDED)}."]
-    problems = [
-        f"{name}.{key} is missing; a store of kind {kind} needs it." for key in NEEDED[kind] if not store.get(key)
-    ]
-    if kind == "local" and not str(store.get("path", "/")).startswith("/"):
+    problems = []
+    try:
+        check_store(from_dict(StoreSettings, placed_store(name, store)[0], name), name)
+    except SettingsError as error:
+        problems.append(str(error))
+    if store.get("kind") == "local" and not str(store.get("path") or "/").startswith("/"):
         problems.append(f"{name}.path: {store['path']!r} is not an absolute path.")
     for text, setting in TEXTS.items():
         if store.get(text) and store.get(setting):
             problems.append(f"{name} has both {text} and {setting}; give one of them.")
-    if kind == "sftp" and not (store.get("known_hosts") or store.get("known_hosts_file")):
-        problems.append(
-            f"{name}.known_hosts is missing: without the server's key anybody could pose as the server "
-            f"(ssh-keyscan -p {store.get('port', 22)} {store.get('host', 'SERVER')} prints it)."
-        )
     return problems
 
 
@@ -152,14 +144,35 @@ def key_problems(options: dict[str, Any]) -> list[str]:
                 f"backups_recipients: entry {number} is a PRIVATE key, which opens every backup. Take it out, write "
                 "the public one (age1…, age-keygen -y prints it), and make a new pair if this was ever committed."
             )
-        elif not re.fullmatch(r"age1[02-9ac-hj-np-z]{58}( .*)?", str(key)):
+        elif not crypto.RECIPIENT.fullmatch(str(key).partition(" ")[0]):
             problems.append(
                 f"backups_recipients: entry {number} is not a public key; it looks like age1… and has 62 characters."
             )
-    identity = [line for line in str(options["identity"]).split("\n") if line.strip() and not line.startswith("#")]
-    if any(not re.fullmatch(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}", line.strip()) for line in identity):
+    lines = str(options["identity"]).split("\n")
+    identity = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if any(not crypto.IDENTITY.fullmatch(line) for line in identity):
         problems.append("backups_identity is not a private key; it looks like AGE-SECRET-KEY-1… and has 74 characters.")
+    elif (
+        identity
+        and not problems
+        and not {public_key(line) for line in identity} & {str(key).split()[0] for key in options["recipients"]}
+    ):
+        problems.append(
+            f"backups_identity is the private key of {public_key(identity[0])}, for which nothing is encrypted: "
+            "it is not in backups_recipients."
+        )
     return problems
+
+
+def public_key(identity: str) -> str:
+    """The public key of an age private key, as C(age-keygen -y) prints it."""
+    # Ansible itself needs this library; only those who give a private key load it.
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    # Between "age-secret-key-1" and the checksum, 52 characters of 5 bits hold 256 bits and padding.
+    bits = "".join(f"{crypto.BECH32.index(char):05b}" for char in identity.lower()[16:-6])
+    secret = int(bits[:256], 2).to_bytes(32, "big")
+    return crypto.bech32("age", X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw())
 
 
 def job_problems(options: dict[str, Any]) -> list[str]:
@@ -359,6 +372,37 @@ def pair(options: dict[str, Any], name: str, description: str, job: Job, delay: 
         }
     calendar = job.drill_on_calendar if drill else job.on_calendar
     return [entry, timer(f"{name}.timer", description, calendar, delay)] if calendar else [entry]
+
+
+def backups_calls(lines: list[str], unit: str, names: list[str]) -> list[dict[str, Any]]:
+    """Entries for the role C(systemd_unit) that start the services of some jobs, or of all, one after the other.
+
+    @param lines: what C(systemctl list-unit-files) prints, so that a runbook needs to know no role's jobs
+    @param unit: C(bulwark-backup) or C(bulwark-drill)
+    """
+    known = re.findall(rf"^{unit}@(\S+)\.service\b", "\n".join(lines), re.MULTILINE)
+    for name in names:
+        if name not in known:
+            raise AnsibleFilterError(
+                f"backups_selected_jobs: this host has no {unit}@{name}.service{did_you_mean(name, known)}."
+            )
+    if not known:
+        raise AnsibleFilterError(
+            f"This host has no {unit}@ services: the role backups makes them"
+            + (" where backups_identity is given." if unit == "bulwark-drill" else ", one for each job.")
+        )
+    return [{"name": f"{unit}@{name}.service", "state": "started"} for name in names or known]
+
+
+def backups_restore_files(settings: str, identity: str) -> list[dict[str, Any]]:
+    """Entries for the module C(files): the agent's own settings, with a private key that lies in memory beside them."""
+    text = json.dumps({**json.loads(settings), "identity_file": f"{RESTORE}/identity"})
+    secret = {"secret": True, "mode": "0600"}
+    return [
+        {"path": RESTORE, "state": "directory", "mode": "0700"},
+        {"path": f"{RESTORE}/identity", "content": identity.strip() + "\n", **secret},
+        {"path": f"{RESTORE}/settings.json", "content": text, **secret},
+    ]
 
 
 def notify_unit() -> dict[str, Any]:
