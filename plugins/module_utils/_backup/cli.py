@@ -20,14 +20,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import catalogue, crypto, jobs, metrics, notify, settings
+from . import catalogue, crypto, jobs, metrics, notify, retention, settings, state, status
 from .errors import BackupError, BusyError, SettingsError
 from .jobs import Agent
 from .kinds import Check
 from .progress import Progress
 from .settings import Job, Settings, from_dict
 from .stores import open_store
-from .table import bytes_text, seconds_text, table
+from .table import bytes_text, seconds_text
 
 FAILED, USAGE, BUSY = 1, 2, 75
 
@@ -160,26 +160,13 @@ class Command:
         host = agent.settings.host if self.arguments.host is None else self.arguments.host
         found = catalogue.catalogue(agent.store, "" if host == "all" else host, self.arguments.job)
         records = [record for record in found if record.complete]
-        rows = [
-            (
-                r.host,
-                r.job,
-                r.backup,
-                f"{r.taken_at:%Y-%m-%d %H:%M}",
-                bytes_text(r.stored_bytes),
-                str(len(r.drills) or ""),
-            )
-            for r in records
-        ]
-        head = ("HOST", "JOB", "BACKUP", "TAKEN (UTC)", "STORED", "DRILLS")
-        self.show(table(head, rows, right=("STORED", "DRILLS")), [asdict(record) for record in records])
+        lines = status.listing(records, now().timestamp(), retention.local_zone())
+        self.show(lines, [asdict(record) for record in records])
 
     def status(self) -> None:
-        loaded = self.settings
-        states = metrics.states(loaded)
-        rows = [status_row(job, states[job.name], now()) for job in loaded.jobs]
-        head = ("JOB", "KIND", "LAST BACKUP", "STORED", "TOOK", "LAST GOOD DRILL", "ERROR")
-        self.show(table(head, rows, right=("STORED", "TOOK")), states)
+        loaded, moment = self.settings, now().timestamp()
+        jobs_known = status.overview(loaded, state.read_states(loaded.state_dir), moment, status.timers())
+        self.show(status.status(jobs_known, loaded.host, moment, retention.local_zone()), jobs_known)
 
     def restore(self) -> None:
         agent = self.agent
@@ -266,17 +253,6 @@ def drill_lines(name: str, report: jobs.DrillReport) -> list[str]:
 
 def check_line(check: Check) -> str:
     return f"{'ok' if check.ok else 'FAILED':<6} {check.name}: {check.text}"
-
-
-def status_row(job: Job, known: metrics.State, moment: datetime) -> tuple[str, ...]:
-    def ago(key: str) -> str:
-        return f"{seconds_text(moment.timestamp() - known[key])} ago" if known.get(key) else "never"
-
-    drill = "FAILED" if known.get("drill_error") else ago("last_good_drill")
-    stored = bytes_text(known["stored_bytes"]) if "stored_bytes" in known else ""
-    took = seconds_text(known["seconds"]) if "seconds" in known else ""
-    wrong = known.get("error") or known.get("drill_error") or known.get("prune_error") or ""
-    return (job.name, job.kind, ago("last_success"), stored, took, drill, wrong)
 
 
 def pair(word: str) -> tuple[str, str]:

@@ -44,6 +44,8 @@ def replace(path: Path, text: str, mode: int = 0o600) -> None:
     """Writes a file so that neither a reader nor a power cut finds half of it."""
     temporary = path.with_name(f".{path.name}.new")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as handle:
+        # Whatever the mask of the process says.
+        os.fchmod(handle.fileno(), mode)
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
