@@ -272,13 +272,26 @@ def stop(number: int, _frame: object) -> NoReturn:
     raise StoppedError(f"Stopped by {signal.Signals(number).name}; nothing half done is kept.")
 
 
+class Lines(logging.Handler):
+    """What the libraries report, above the moving line of the progress."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(record.getMessage())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    command = Command(parsed)
+    logging.basicConfig(handlers=[Lines(command.say)], level=logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        getattr(Command(parsed), parsed.command.replace("-", "_"))()
+        with command.progress:
+            getattr(command, parsed.command.replace("-", "_"))()
     except SettingsError as error:
         return fail(error, USAGE)
     except BusyError as error:

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import TextIO
 
 from .table import bytes_text, seconds_text
@@ -31,6 +32,14 @@ class Progress:
         self.expected = self.count = 0
         self.begun = self.drawn = 0.0
         self.marks: list[tuple[float, int]] = []
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.done(ok=error is None)
 
     def say(self, text: str) -> None:
         """A line that stays, above the moving one."""

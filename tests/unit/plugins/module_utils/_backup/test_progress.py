@@ -90,6 +90,14 @@ def test_the_journal_has_one_line_for_each_stage():
     assert out.getvalue().splitlines() == ["shop.dump: 20 MiB in 2.0 s, 10 MiB/s", "globals.sql failed"]
 
 
+def test_a_stage_that_breaks_off_leaves_its_line():
+    """So that the error after it begins a line of its own."""
+    out = Terminal()
+    with pytest.raises(OSError, match="disk"), shown(out):
+        raise OSError("disk")
+    assert out.screen == ["shop.dump failed: 20 MiB in 2.0 s, 10 MiB/s", ""]
+
+
 def test_a_machine_hears_nothing():
     progress = shown(None)
     progress.say("Trying again.")
