@@ -68,6 +68,7 @@ draining:
   elements: str
 """
 
+import itertools
 import json
 import os
 import time
@@ -91,7 +92,8 @@ SPEC = {
 PROPERTIES = "Id,ActiveState,SubState,Job,NRestarts"
 # An idle worker stops within a few seconds; one that takes longer has a task to end.
 PATIENCE_SECONDS = 15
-PING_SECONDS = 2
+# How long one question waits: workers that start answer soon or to the next, those that are busy need longer.
+PING_SECONDS = (0.5, 1, 2)
 # click's exit status for a usage error, which is how Celery reports an application that it cannot load.
 CANNOT_LOAD = 2
 CRASHES = 2
@@ -138,6 +140,7 @@ class Gate:
         self.params = module.params
         self.workers: list[dict[str, Any]] = module.params["workers"]
         self.units = [one["unit"] for one in self.workers]
+        self.patience = itertools.chain(PING_SECONDS, itertools.repeat(PING_SECONDS[-1]))
 
     def states(self) -> dict[str, dict[str, str]]:
         out = self.module.run_command(["systemctl", "show", "-p", PROPERTIES, *self.units])[1]
@@ -149,7 +152,8 @@ class Gate:
         command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "-p", f"User={params['user']}"]
         command += ["-p", f"Group={params['user']}", "-p", f"WorkingDirectory={params['directory']}"]
         command += ["-p", f"EnvironmentFile={params['environment_file']}", "-p", "RuntimeMaxSec=30"]
-        command += [*params["command"], "inspect", "ping", "--json", "--timeout", str(PING_SECONDS)]
+        command += [*params["command"], "inspect", "ping", "--json"]
+        command += ["--timeout", str(next(self.patience))]
         rc, out, err = self.module.run_command([*command, "--destination", nodes])
         return rc, out, err
 
@@ -187,7 +191,7 @@ class Gate:
                 self.fail(f"{', '.join(dead)} ends as soon as it has started.", dead)
             if silent and waited > limit:
                 self.fail(f"{', '.join(silent)} did not answer within {limit} seconds.", silent)
-            time.sleep(1)
+            time.sleep(0.2)
 
 
 def main() -> None:
