@@ -110,6 +110,7 @@ FILTERS = {
         "redis_instances",
         "redis_problems",
         "redis_firewall_rules",
+        "redis_backup_jobs",
         "redis_files",
         "redis_units",
     ),

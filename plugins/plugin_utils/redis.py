@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from typing import Any
 
+# Takes snapshots as a replica does, and can do nothing else.
+BACKUP_USER, BACKUP_RULES = "bulwark-backup", "resetkeys -@all +sync +psync +replconf +ping +info"
+EVERYWHERE = ("0.0.0.0", "::", "*")
 COMMON = {"tcp-backlog": 511, "timeout": 300, "tcp-keepalive": 60, "maxmemory-samples": 5}
 PROFILES: dict[str, dict[str, Any]] = {
     # A queue: what was accepted must not be thrown away and must survive a crash.
@@ -101,10 +105,34 @@ def redis_firewall_rules(instances: list[dict[str, Any]]) -> list[dict[str, Any]
     ]
 
 
+def backup_password(users: list[dict[str, Any]]) -> str:
+    """The password of the user who may take snapshots: from those of all users, so that it is no secret more to keep."""
+    secret = "\n".join(user["password"] for user in users)
+    return hmac.new(secret.encode(), b"redis backup", hashlib.sha256).hexdigest()
+
+
+def redis_backup_jobs(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A backup for each broker; a cache can be lost."""
+    return [
+        {
+            "name": f"redis-{one['name']}",
+            "kind": "redis",
+            "user": BACKUP_USER,
+            "password": backup_password(one["users"]),
+            "host": next((a for a in one.get("addresses", []) if a not in EVERYWHERE and a[:1] != "-"), "127.0.0.1"),
+            "port": int(one.get("port", 6379)),
+            "unit": f"redis@{one['name']}.service",
+            "config_file": f"/etc/redis/{one['name']}.conf",
+        }
+        for one in instances
+        if one.get("profile", "broker") == "broker" and all(user.get("password") for user in one.get("users") or [{}])
+    ]
+
+
 def redis_acl(users: list[dict[str, Any]]) -> str:
     """An ACL file without the default user; passwords as SHA-256, see https://redis.io/docs/latest/commands/acl-setuser/."""
     lines = ["user default off resetpass -@all"]
-    for user in users:
+    for user in [*users, {"name": BACKUP_USER, "password": backup_password(users), "rules": BACKUP_RULES}]:
         digest = hashlib.sha256(user["password"].encode()).hexdigest()
         lines.append(f"user {user['name']} on #{digest} {user.get('rules', '~* &* +@all -@dangerous +info +keys')}")
     return "\n".join(lines) + "\n"
