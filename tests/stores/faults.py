@@ -15,9 +15,10 @@ them pass and then does the following to `count` of them (null: to all until the
     equal_parts    CompleteMultipartUpload is refused when parts differ in size, but for a smaller last one (R2)
     refuse_header  requests with `header` are refused as B2 does (default: x-amz-sdk-checksum-algorithm)
 
-The first rule that matches acts; slow and delay let the next ones act too. The control port speaks plain HTTP: PUT /
+The first rule that matches acts; those that may let a request pass (slow, delay and the last three) let the next one
+act too. The control port speaks plain HTTP: PUT /
 with a JSON list of rules replaces all rules and empties the log, GET / gives {"rules": [...], "log": [{"method",
-"path", "status", "fault", "body_bytes"}, ...]}, where status is null if none was sent.
+"path", "status", "fault", "body_bytes"}, ...]}, where status is null if none was sent, and fault names what was done.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ DOES = (
     *("answer", "cut_request", "cut_answer", "lose_answer", "delay", "slow", "down", "skew", "equal_parts"),
     "refuse_header",
 )
+MAY_PASS = ("slow", "delay", "skew", "equal_parts", "refuse_header")
 CHUNK = 64 << 10
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection", "te", "upgrade"}
 
@@ -175,13 +177,13 @@ class Proxy:
             return {"rules": [asdict(rule) for rule in self.rules], "log": list(self.log)}
 
     def faults_for(self, method: str, path: str) -> list[Rule]:
-        """The rules that act on this request: those that only take time, up to the first other one."""
+        """The rules for this request: those that may let it pass, up to the first other one."""
         found = []
         with self.lock:
             for rule in self.rules:
                 if rule.takes(method, path):
                     found.append(rule)
-                    if rule.do not in ("slow", "delay"):
+                    if rule.do not in MAY_PASS:
                         break
         return found
 
@@ -240,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
         """One request through the faults to the store, and the answer back."""
         faults = self.proxy.faults_for(self.command, self.path)
         self.entry: dict[str, Any] = {"method": self.command, "path": self.path, "status": None, "body_bytes": 0}
-        self.entry["fault"] = faults[-1].do if faults else None
+        self.entry["fault"] = next((rule.do for rule in reversed(faults) if rule.do not in MAY_PASS[2:]), None)
         self.rate = next((rule.rate for rule in faults if rule.do == "slow"), 0)
         self.chunk = min(CHUNK, self.rate // 4 + 1) if self.rate else CHUNK
         with self.proxy.lock:
@@ -250,13 +252,14 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for rule in faults:
                 self.act(rule)
-            cut = {rule.do: rule for rule in faults}
-            self.ask(self.cut(body, cut["cut_request"]) if "cut_request" in cut else body)
+            do = {rule.do: rule for rule in faults}
+            piped = self.cut(body, do["cut_request"]) if "cut_request" in do else body
+            self.ask(self.checked(piped) if "equal_parts" in do else piped)
             answer = self.store.getresponse()
-            if "lose_answer" in cut:
+            if "lose_answer" in do:
                 answer.read()
                 raise Reset
-            self.give(answer, cut["cut_answer"].bytes if "cut_answer" in cut else None)
+            self.give(answer, do["cut_answer"].bytes if "cut_answer" in do else None)
         except Refusal as refusal:
             # Read to its end first, or the client sees a broken connection instead of the answer.
             for _ in body:
@@ -278,9 +281,11 @@ class Handler(BaseHTTPRequestHandler):
         if rule.do == "delay":
             time.sleep(rule.seconds)
         if rule.do == "refuse_header" and rule.header.lower() in self.headers:
+            self.entry["fault"] = rule.do
             text = f"Unsupported header '{rule.header}' received for this API call."
             raise Refusal(400, "InvalidArgument", text)
         if rule.do == "skew" and rule.seconds > 900:
+            self.entry["fault"] = rule.do
             now = time.time() + rule.seconds
             raise Refusal(
                 403,
@@ -340,9 +345,7 @@ class Handler(BaseHTTPRequestHandler):
         has_body = chunked or "Content-Length" in self.headers
         self.watch_parts()
         try:
-            self.store.request(
-                self.command, self.path, self.checked(body) if has_body else None, headers, encode_chunked=chunked
-            )
+            self.store.request(self.command, self.path, body if has_body else None, headers, encode_chunked=chunked)
         except (BrokenPipeError, ConnectionResetError):
             # The store has answered before it read all; the client is to get that answer.
             for _ in body:
@@ -364,7 +367,7 @@ class Handler(BaseHTTPRequestHandler):
 
         @raises Refusal: its parts differ in size
         """
-        if self.entry["fault"] != "equal_parts" or self.command != "POST" or not self.upload_id():
+        if self.command != "POST" or not self.upload_id():
             yield from body
             return
         text = b"".join(body)
@@ -372,6 +375,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.proxy.lock:
             sizes = [self.proxy.parts.get((self.upload_id(), number), 0) for number in numbers]
         if len(set(sizes[:-1])) > 1 or sizes[-1:] > sizes[:1]:
+            self.entry["fault"] = "equal_parts"
             raise Refusal(400, "InvalidPart", "All non-trailing parts must have the same length.")
         yield text
 

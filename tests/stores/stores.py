@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Real stores in containers, for tests, the demo and the benchmarks; they refuse what a real provider refuses.
 
-    tests/stores/stores.py up s3|b2 NAME [--network NETWORK] [--disk]     prints how to reach it, as JSON
+    tests/stores/stores.py up s3|b2|sftp NAME [--network NETWORK]     prints how to reach it, as JSON
     tests/stores/stores.py down NAME
 
-s3 is Ceph's object gateway, b2 the simulator of b2sdk behind HTTP. Each has a certificate for its address and its name,
-signed by .ansible/stores/ca.pem. A store that runs already stays, so "up" may be repeated. The address is valid on the
-controller and in every container; behind port 8443 is the same store with faults on order (faults.py).
+s3 is Ceph's object gateway, b2 the simulator of b2sdk behind HTTP, sftp an sshd with a space of its own for one user.
+s3 and b2 have a certificate for their address and their name, signed by .ansible/stores/ca.pem; behind port 8443 is the
+same store with faults on order (faults.py). A store that runs already stays, so "up" may be repeated. The address is
+valid on the controller and in every container.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -41,6 +42,7 @@ RUN apt-get update \\
  && rm -rf /var/lib/apt/lists/*
 """
 GIB = 1 << 30
+AnyStore = TypeVar("AnyStore", bound="Store")
 
 
 class Keys(NamedTuple):
@@ -100,24 +102,33 @@ class Store:
     def faults(self) -> Faults:
         return Faults(f"http://{self.ip}:8080/")
 
-    def start(self) -> Store:
+    def prepare(self) -> None:
+        """Makes what the container reads from the state folder, but for the certificate."""
+
+    def start(self: AnyStore) -> AnyStore:
         """Starts it, or finds it running, and waits until it answers."""
         self.state.mkdir(parents=True, exist_ok=True)
+        self.prepare()
         build_image()
-        if not hosts.exists(self.name):
+        known = hosts.exists(self.name)
+        if not known or not self.running():
+            # It waits for the certificate, which depends on the address that it gets now.
             for old in ("ready", "cert.pem"):
                 (self.state / old).unlink(missing_ok=True)
+        if known:
+            hosts.docker("start", self.name)
+        else:
             alias = [] if self.network == "bridge" else ["--network-alias", self.alias]
             mounts = ["-v", f"{Path(__file__).parent}:/opt/stores:ro", "-v", f"{self.state}:/store"]
             names = ["--name", self.name, "--hostname", self.name, "--network", self.network, *alias]
             hosts.docker("run", "-d", "--init", *names, *mounts, "--label", f"store={self.kind}", *self.options())
-        elif hosts.docker("inspect", "-f", "{{.State.Running}}", self.name) != "true":
-            (self.state / "ready").unlink(missing_ok=True)
-            hosts.docker("start", self.name)
         self.ip = hosts.address(self.name)
         make_certificate(self.state, [f"IP:{self.ip}", f"DNS:{self.alias}", "DNS:localhost", "IP:127.0.0.1"])
         self.wait()
         return self
+
+    def running(self) -> bool:
+        return hosts.docker("inspect", "-f", "{{.State.Running}}", self.name) == "true"
 
     def stop(self) -> None:
         hosts.remove(self.name)
@@ -125,8 +136,7 @@ class Store:
     def wait(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not (self.state / "ready").exists():
-            running = hosts.docker("inspect", "-f", "{{.State.Running}}", self.name) == "true"
-            if time.monotonic() > deadline or not running:
+            if time.monotonic() > deadline or not self.running():
                 raise SystemExit(f"The store {self.name} did not start; see 'docker logs {self.name}'.")
             time.sleep(0.1)
 
@@ -136,10 +146,11 @@ class Store:
             "named_endpoint": f"https://{self.alias}",
             "faulty_endpoint": self.faulty_endpoint,
             "faults_control": self.faults.control,
+            "ca_file": str(CA),
         }
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, "ip": self.ip, "ca_file": str(CA), **self.facts()}
+        return {"kind": self.kind, "name": self.name, "ip": self.ip, **self.facts()}
 
 
 class RgwStore(Store):
@@ -175,6 +186,21 @@ class RgwStore(Store):
             "writer": self.writer._asdict(),
         }
 
+    def client(self, keys: Keys = OWNER, faulty: bool = False, attempts: int = 1, **config: Any) -> Any:
+        """A boto3 client that asks once, unless told otherwise; C(faulty) goes through the proxy."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.faulty_endpoint if faulty else self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            verify=str(CA),
+            config=Config(retries={"mode": "standard", "total_max_attempts": attempts}, **config),
+        )
+
     def admin(self, *words: str) -> str:
         """The gateway's own administration, such as C(key rm) or C(user suspend)."""
         return hosts.docker("exec", self.name, "radosgw-admin", "-n", "client.rgw.store", *words)
@@ -186,16 +212,23 @@ class RgwStore(Store):
         self.admin("quota", "enable", *scope)
 
     def append_only_policy(self, bucket: str) -> str:
-        """The bucket policy with which C(writer) may write, read and list, but neither delete nor change rules."""
+        """The bucket policy with which C(writer) may write, read and list, but neither delete nor change rules.
+
+        The owner is named too, because what the writer writes belongs to the writer.
+        """
         objects = ["PutObject", "GetObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
         own = ["ListBucket", "GetBucketLocation", "ListBucketMultipartUploads"]
-        allow = {
-            "Effect": "Allow",
-            "Principal": {"AWS": ["arn:aws:iam:::user/writer"]},
-            "Action": [f"s3:{word}" for word in objects + own],
-            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
-        }
-        return json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+        rights = {"owner": ["s3:*"], "writer": [f"s3:{word}" for word in objects + own]}
+        statements = [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]},
+                "Action": actions,
+                "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+            }
+            for user, actions in rights.items()
+        ]
+        return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
 class B2Store(Store):
@@ -215,7 +248,65 @@ class B2Store(Store):
         call("PUT", f"{self.endpoint}/control", orders)
 
 
-KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore, B2Store)}
+class SftpStore(Store):
+    """SFTP as a storage box has it: one user in a space of its own, by key, on ports 22 and 23.
+
+    @param size_mb: how much it holds, in memory
+    """
+
+    kind, alias = "sftp", "box.bulwark.test"
+    user = "u100001"
+
+    def __init__(self, name: str, network: str = "bridge", size_mb: int = 512) -> None:
+        super().__init__(name, network)
+        self.size_mb = size_mb
+
+    @property
+    def key_file(self) -> Path:
+        return self.state / "key"
+
+    def options(self) -> list[str]:
+        space = ["--tmpfs", f"/srv/box:size={self.size_mb}m,mode=0755"]
+        return [*space, "-e", f"STORE_USER={self.user}", IMAGE, "bash", "/opt/stores/sftp.sh"]
+
+    def prepare(self) -> None:
+        hosts.make_key(self.key_file)
+        hosts.make_key(self.state / "host_key")
+
+    def facts(self) -> dict[str, Any]:
+        """The user's key, and a file that makes the server known under its address and its name."""
+        host_key = " ".join((self.state / "host_key.pub").read_text().split()[:2])
+        names = [name for host in (self.ip, self.alias) for name in (host, f"[{host}]:23")]
+        known = self.state / "known_hosts"
+        known.write_text("".join(f"{name} {host_key}\n" for name in names))
+        return {
+            "host": self.ip,
+            "named_host": self.alias,
+            "ports": [22, 23],
+            "user": self.user,
+            "key_file": str(self.key_file),
+            "known_hosts": str(known),
+            "host_key": host_key,
+            "folder": "/home",
+        }
+
+    def leave_free(self, size: int) -> None:
+        """From now on the space has room for so many bytes only, whatever it held; at least one page."""
+        script = (
+            "rm -f /srv/box/.filler; free=$(df -B1 --output=avail /srv/box | tail -1); fallocate -l $((free - {})) {}"
+        )
+        hosts.docker("exec", self.name, "sh", "-c", script.format(size, "/srv/box/.filler"))
+
+    def free_all(self) -> None:
+        """The space is as large again as it was at first."""
+        hosts.docker("exec", self.name, "rm", "-f", "/srv/box/.filler")
+
+    def cut(self) -> None:
+        """Ends all connections of the user at once; new ones are welcome."""
+        hosts.docker("exec", self.name, "pkill", "-KILL", "-u", self.user, check=False)
+
+
+KINDS: dict[str, type[Store]] = {one.kind: one for one in (RgwStore, B2Store, SftpStore)}
 
 
 @contextmanager
