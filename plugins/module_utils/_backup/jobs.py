@@ -226,7 +226,7 @@ def look_back(agent: Agent, job: Job, now: datetime) -> None:
 
 
 def skew(agent: Agent, key: str) -> dict[str, float]:
-    """C(clock_skew_seconds): by how much this host's clock is ahead of the store's; nothing if the store does not say."""
+    """C(clock_skew_seconds): how far this host's clock is ahead of the store's; nothing if the store does not say."""
     with contextlib.suppress(StoreError):
         for entry in agent.store.list(key):
             seconds = round((agent.clock() - entry.modified).total_seconds(), 1)
@@ -566,9 +566,8 @@ def recorded(agent: Agent, job: Job, action: Action) -> Iterator[None]:
 
 def versions(tools: Mapping[str, Command]) -> dict[str, str]:
     """The first line that each program says of itself; a program that cannot say it fails nothing."""
-    ours = {name: Command((name, "--version")) for name in ("zstd", "age")}
     found = {}
-    for name, command in {**tools, **ours}.items():
+    for name, command in {**tools, "age": Command(("age", "--version"))}.items():
         with contextlib.suppress(SourceError):
             found[name] = (output(command).strip().splitlines() or [""])[0]
     return found
