@@ -31,9 +31,9 @@ OPTIONS: Mapping[str, Any] = {
     # The user needs the commands sync, psync, replconf and info, and no keys.
     "user": "",
     "password": "",
-    "host": "127.0.0.1",
+    "address": "127.0.0.1",
     "port": 6379,
-    # In place of host and port.
+    # In place of address and port.
     "socket": "",
     "tls": False,
     "ca_file": "",
@@ -58,7 +58,7 @@ DEFAULTS = {"dir": "./", "dbfilename": "dump.rdb", "appendonly": "no"}
 
 def client(wanted: Mapping[str, Any], *words: str) -> Command:
     """redis-cli for a job; the password is in its environment, where only its own account can see it."""
-    address = ["-s", wanted["socket"]] if wanted["socket"] else ["-h", wanted["host"], "-p", str(wanted["port"])]
+    address = ["-s", wanted["socket"]] if wanted["socket"] else ["-h", wanted["address"], "-p", str(wanted["port"])]
     tls = ["--tls"] if wanted["tls"] else []
     for option, name in (("--cacert", "ca_file"), ("--cert", "cert_file"), ("--key", "key_file")):
         tls += [option, wanted[name]] if wanted[name] else []
