@@ -11,7 +11,6 @@ from typing import Any
 
 # Takes snapshots as a replica does, and can do nothing else.
 BACKUP_USER, BACKUP_RULES = "bulwark-backup", "resetkeys -@all +sync +psync +replconf +ping +info"
-EVERYWHERE = ("0.0.0.0", "::", "*")
 COMMON = {"tcp-backlog": 511, "timeout": 300, "tcp-keepalive": 60, "maxmemory-samples": 5}
 PROFILES: dict[str, dict[str, Any]] = {
     # A queue: what was accepted must not be thrown away and must survive a crash.
@@ -106,9 +105,15 @@ def redis_firewall_rules(instances: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def backup_password(users: list[dict[str, Any]]) -> str:
-    """The password of the user who may take snapshots: from those of all users, so that it is no secret more to keep."""
+    """The password of the user who may take snapshots: made of those of all users, so that it is no secret to keep."""
     secret = "\n".join(user["password"] for user in users)
     return hmac.new(secret.encode(), b"redis backup", hashlib.sha256).hexdigest()
+
+
+def reachable(addresses: list[str]) -> str:
+    """The address at which the host itself finds an instance."""
+    named = [one for one in addresses if re.search("[1-9a-f]", one) and not one.startswith("-")]
+    return (named or ["127.0.0.1"])[0]
 
 
 def redis_backup_jobs(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,7 +124,7 @@ def redis_backup_jobs(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "kind": "redis",
             "user": BACKUP_USER,
             "password": backup_password(one["users"]),
-            "host": next((a for a in one.get("addresses", []) if a not in EVERYWHERE and a[:1] != "-"), "127.0.0.1"),
+            "address": reachable(one.get("addresses", [])),
             "port": int(one.get("port", 6379)),
             "unit": f"redis@{one['name']}.service",
             "config_file": f"/etc/redis/{one['name']}.conf",

@@ -136,7 +136,7 @@ def test_a_broker_is_backed_up_by_a_user_who_may_do_nothing_else():
     broker = {"name": "broker", "users": [APP], "addresses": ["0.0.0.0", "-::1"], "port": 6390}
     cache = {"name": "cache", "profile": "cache", "users": [APP]}
     (job,) = redis.redis_backup_jobs([broker, cache])
-    assert (job["name"], job["host"], job["port"]) == ("redis-broker", "127.0.0.1", 6390)
+    assert (job["name"], job["address"], job["port"]) == ("redis-broker", "127.0.0.1", 6390)
     line = redis.redis_acl([APP]).splitlines()[-1]
     assert line.startswith(f"user {job['user']} on #{hashlib.sha256(job['password'].encode()).hexdigest()} ")
     assert "-@all +sync +psync" in line
