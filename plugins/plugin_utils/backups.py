@@ -28,7 +28,7 @@ IDENTITY = f"{ETC}/identity"
 RESTORE = "/run/bulwark-restore"
 # What a store's settings may hold as text, which the agent wants as files.
 TEXTS = {"key": "key_file", "known_hosts": "known_hosts_file", "ca": "ca_file"}
-STORE_PACKAGES = {"s3": ["python3-boto3"], "b2": ["python3-b2sdk"], "sftp": ["python3-paramiko"], "local": []}
+STORE_PACKAGES = {"s3": ["python3-botocore"], "b2": ["python3-b2sdk"], "sftp": ["openssh-client"], "local": []}
 KIND_PACKAGES = {"restic": ["restic"], "pgbackrest": ["pgbackrest"]}
 
 # See systemd.time(7). What this lets through and systemd refuses ends in systemd's own words.
@@ -213,7 +213,13 @@ def calendar_problem(where: str, text: str) -> str:
 def backups_packages(options: dict[str, Any]) -> list[str]:
     kinds = sorted({one.get("kind", "") for one in merged_jobs(options)})
     store = STORE_PACKAGES.get(plain(options["store"]).get("kind"), [])
-    return ["age", "zstd", *store, *(name for kind in kinds for name in KIND_PACKAGES.get(kind, []))]
+    return [
+        "age",
+        "python3-zstandard",
+        "zstd",
+        *store,
+        *(name for kind in kinds for name in KIND_PACKAGES.get(kind, [])),
+    ]
 
 
 def backups_files(options: dict[str, Any]) -> list[dict[str, Any]]:
