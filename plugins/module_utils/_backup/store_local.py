@@ -20,10 +20,13 @@ from typing import TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished
+from .stores import PIECE_BYTES, Entry, Unfinished, holds
 
 UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.unfinished")
 T = TypeVar("T")
+# The names in a folder, each with what is known of it.
+Names = list[tuple[str, T]]
+NamesIn = Callable[[str], Names[T]]
 
 MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,6 +45,10 @@ class LocalStore:
         try:
             upload.part(1, data)
             upload.complete()
+        except ExistsError:
+            upload.abort()
+            if not holds(self, key, data):
+                raise
         except StoreError:
             upload.abort()
             raise
@@ -65,7 +72,7 @@ class LocalStore:
             start += len(data)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
-        for path, key in self.walk(prefix, after):
+        for key, path in walk(self.names_in, prefix, after):
             if not UNFINISHED.fullmatch(path.name) and key.startswith(prefix) and key > after:
                 state = self.state(path)
                 if state:
@@ -90,7 +97,7 @@ class LocalStore:
             raise DeniedError(f"{self.settings.label} did not delete {len(kept)} objects: {'; '.join(kept[:3])}.")
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
-        for path, key in self.walk(prefix, ""):
+        for key, path in walk(self.names_in, prefix, ""):
             name = UNFINISHED.fullmatch(path.name)
             whole = key[: len(key) - len(path.name)] + name[1] if name else ""
             if name and whole.startswith(prefix):
@@ -106,10 +113,7 @@ class LocalStore:
         self.tidy(path.parent)
 
     def path(self, key: str) -> Path:
-        words = key.split("/")
-        if not all(words) or {".", ".."} & set(words):
-            raise StoreError(f"{key!r} cannot be the name of an object in a folder.")
-        return self.root.joinpath(*words)
+        return self.root.joinpath(*checked_key(key))
 
     def check(self) -> None:
         """A share that is not mounted is an empty folder on the host's own disk: no place for backups."""
@@ -162,21 +166,17 @@ class LocalStore:
                 folder.rmdir()
                 flush(folder.parent)
 
-    def walk(self, prefix: str, after: str) -> Iterator[tuple[Path, str]]:
-        """Files in the order of their keys, those of one folder in memory at a time."""
-        base = prefix.rpartition("/")[0]
-        if base:
-            self.path(base)
-        yield from self.walk_in(self.root / base, f"{base}/" if base else "", prefix, after)
+    def names_in(self, folder: str) -> Names[Path]:
+        """The names in a folder with their paths, folders with a slash at their end."""
 
-    def walk_in(self, folder: Path, start: str, prefix: str, after: str) -> Iterator[tuple[Path, str]]:
-        for name in self.call(lambda: names_in(folder)):
-            key = start + name
-            if not name.endswith("/"):
-                yield folder / name, key
-            # Not into folders that hold nothing of the prefix, or only what comes before.
-            elif (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
-                yield from self.walk_in(folder / name, key, prefix, after)
+        def look() -> Names[Path]:
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    return [(one.name + "/" * one.is_dir(follow_symlinks=False), Path(one.path)) for one in entries]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+        return self.call(look)
 
     def state(self, path: Path) -> os.stat_result | None:
         try:
@@ -238,13 +238,31 @@ def move(old: Path, new: Path) -> None:
         old.rename(new)
 
 
-def names_in(folder: Path) -> list[str]:
-    """The names in a folder as parts of keys, in the order that the keys have; folders with a slash at their end."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+def checked_key(key: str) -> list[str]:
+    """The folders of a key and its last name.
+
+    @raises StoreError: if a file system would take it for something else
+    """
+    words = key.split("/")
+    if not all(words) or {".", ".."} & set(words):
+        raise StoreError(f"{key!r} cannot be the name of an object in a folder.")
+    return words
+
+
+def walk(names_in: NamesIn[T], prefix: str, after: str, folder: str | None = None) -> Iterator[tuple[str, T]]:
+    """Files in the order of their keys, those of one folder in memory at a time.
+
+    @param names_in: gives names in a folder (with the slash at its end, or ""), folders with a slash at their end
+    """
+    if folder is None:
+        folder = prefix[: prefix.rfind("/") + 1]
+    for name, found in sorted(names_in(folder), key=lambda one: one[0]):
+        key = folder + name
+        if not name.endswith("/"):
+            yield key, found
+        # Not into folders that hold nothing of the prefix, or only what comes before.
+        elif (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
+            yield from walk(names_in, prefix, after, key)
 
 
 def moment(state: os.stat_result) -> datetime:
