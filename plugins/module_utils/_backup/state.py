@@ -88,14 +88,16 @@ def lock(
 
 
 @contextlib.contextmanager
-def scratch(folder: str, name: str) -> Iterator[Path]:
+def scratch(base: str, name: str) -> Iterator[Path]:
     """An empty folder for one run. What a run that was killed left there is removed first: its lock is ours now."""
-    parent = Path(folder) / name
-    parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    parent = Path(base) / name
+    parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
         shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(dir=parent))
-    path.chmod(0o711)
+    # Others pass through to what is theirs, whatever the mask of this process.
+    for folder in (parent, path):
+        folder.chmod(0o711)
     try:
         yield path
     finally:
