@@ -110,6 +110,9 @@ class Store:
         self.state.mkdir(parents=True, exist_ok=True)
         self.prepare()
         build_image()
+        if not (self.state / "cert.pem").exists():
+            # Left over from before a "make clean": its folder is gone.
+            self.stop()
         known = hosts.exists(self.name)
         if not known or not self.running():
             # It waits for the certificate, which depends on the address that it gets now.
