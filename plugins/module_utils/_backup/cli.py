@@ -40,7 +40,6 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--settings", type=Path, default=settings.SETTINGS_FILE, metavar="FILE")
     common.add_argument("--json", action="store_true", help="the result for machines, nothing else")
-    common.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
     main = argparse.ArgumentParser(prog="bulwark-backup", description=__doc__.splitlines()[0])
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -59,8 +58,10 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("job")
         return made
 
-    add("run", "Make a backup").add_argument("job")
-    add("prune", "Drop what the retention does not keep").add_argument("jobs", nargs="*", metavar="job")
+    run = add("run", "Make a backup")
+    run.add_argument("job")
+    prune = add("prune", "Drop what the retention does not keep")
+    prune.add_argument("jobs", nargs="*", metavar="job")
     drill = add("drill", "Restore the newest backup into a throw-away place and check it")
     drill.add_argument("job", nargs="?", default="", help="all jobs, if none is given")
     drill.add_argument("--backup", default="latest", metavar="ID")
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     restore = add_reading("restore", "Restore a backup for real; what it replaces is kept beside")
     restore.add_argument("--to", action="append", default=[], metavar="KEY=VALUE", help="where to, see the job's kind")
     restore.add_argument("--yes", action="store_true", help="do it")
+    for changing in (run, prune, restore):
+        changing.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
     add_reading("verify", "Read every byte of a backup and compare its sums")
     fetch = add_reading("fetch", "Get one member of a backup as it was")
     fetch.add_argument("--member", required=True, help="as 'list --json' and the manifest name it")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import shlex
@@ -21,12 +22,17 @@ from .kinds import Command
 TAIL_BYTES = 4000
 POLITE_SECONDS = 5
 PIPE_BYTES = 2**20
+# Loaded here and not between fork and exec.
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 
 class Process:
     """A program that runs, the leader of its own group of processes.
 
     @param stdin: as for Popen; so is stdout
+    @param fds: what it inherits beside its streams
+    @param bound: it is killed when this process is, so that it does not take a cut stream for a whole one
     @raises SourceError: if it cannot be started
     """
 
@@ -36,10 +42,11 @@ class Process:
         stdin: Any = subprocess.DEVNULL,
         stdout: Any = subprocess.DEVNULL,
         fds: Iterable[int] = (),
+        bound: bool = False,
     ) -> None:
         self.name = os.path.basename(command.argv[0])
         self.tail = b""
-        self.popen = popen(command, stdin, stdout, tuple(fds))
+        self.popen = popen(command, stdin, stdout, tuple(fds), bound)
         self.listener = threading.Thread(target=self.listen, name=f"{self.name} stderr", daemon=True)
         self.listener.start()
 
@@ -73,13 +80,17 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, number)
 
-    def end(self) -> None:
-        """Ends it and all that it started: politely, then for certain. Its pipes are closed only after that."""
+    def stop(self) -> None:
+        """Ends it and all that it started: politely, then for certain."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self.signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(POLITE_SECONDS)
-                break
+                return
+
+    def end(self) -> None:
+        """Stops it, then closes its pipes: whoever reads them is to find no end before it has ended."""
+        self.stop()
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe:
                 with contextlib.suppress(OSError):
@@ -93,7 +104,9 @@ class Process:
         return f"{self.name} {how}" + (f": {said}" if said else "")
 
 
-def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+def popen(
+    command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = (), bound: bool = False
+) -> subprocess.Popen[bytes]:
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     account: dict[str, Any] = {}
     if command.user:
@@ -119,6 +132,8 @@ def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) 
             env={**env, **command.env},
             pass_fds=fds,
             start_new_session=True,
+            # It only calls C, so a lock that another thread holds cannot stop it.
+            preexec_fn=die_with_parent if bound else None,  # noqa: PLW1509
             **account,
         )
     except FileNotFoundError as error:
@@ -127,6 +142,10 @@ def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) 
         ) from error
     except OSError as error:
         raise SourceError(f"{command.argv[0]} could not be started: {error.strerror}.") from error
+
+
+def die_with_parent() -> None:
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def output(command: Command, text_in: str = "", ok_status: tuple[int, ...] = (0,)) -> str:

@@ -84,12 +84,24 @@ class Agent:
     def prune_store(self) -> Store:
         return open_store(self.settings.prune_store) if self.settings.prune_store else self.store
 
-    def lock(self, name: str, **options: Any) -> contextlib.AbstractContextManager[None]:
-        return state.lock(self.settings.state_dir, name, say=self.say, **options)
+    def lock(self, name: str, what: str, **options: Any) -> contextlib.AbstractContextManager[None]:
+        return state.lock(self.settings.state_dir, name, what, say=self.say, **options)
 
-    def reading(self) -> contextlib.AbstractContextManager[None]:
+    def alone(self, what: str, job: Job, *names: str) -> contextlib.ExitStack:
+        """Nobody else runs, drills or restores the job, whichever is named; nothing is pruned in the meantime."""
+        stack = contextlib.ExitStack()
+        try:
+            for name in names:
+                stack.enter_context(self.lock(f"{job.name}.{name}", f"{what} of {job.name}"))
+            stack.enter_context(self.reading(f"{what} of {job.name}"))
+        except BaseException:
+            stack.close()
+            raise
+        return stack
+
+    def reading(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Nothing is pruned in the meantime; waits while it is."""
-        return self.lock(store_lock(self.settings), shared=True, wait_seconds=state.WAIT_SECONDS)
+        return self.lock(store_lock(self.settings), what, shared=True, wait_seconds=state.WAIT_SECONDS)
 
     def remember(self, job: Job, **values: Any) -> None:
         state.remember(self.settings.state_dir, job.name, **values)
@@ -157,7 +169,7 @@ def run(agent: Agent, job: Job, dry_run: bool = False) -> Manifest:
     )
     if dry_run:
         return manifest
-    with agent.lock(f"{job.name}.run"), agent.reading(), recorded(agent, job, RUN):
+    with agent.alone("The backup", job, "run"), recorded(agent, job, RUN):
         begun = time.monotonic()
         look_back(agent, job, started)
         with state.scratch(settings.scratch_dir, f"{job.name}.run") as scratch:
@@ -243,14 +255,21 @@ def prune(agent: Agent, jobs: Iterable[Job], dry_run: bool = False) -> list[str]
     """
     settings = agent.settings
     gone: list[str] = []
+    errors = []
     own = [job for job in jobs if settings.host_of(job) == settings.host]
     for job in own:
         check_job(settings, job)
-    with agent.lock(store_lock(settings), wait_seconds=0 if dry_run else state.WAIT_SECONDS):
+    with agent.lock(store_lock(settings), "The pruning", wait_seconds=state.WAIT_SECONDS):
         store = agent.prune_store
         for job in own:
-            with contextlib.nullcontext() if dry_run else recorded(agent, job, PRUNE):
-                gone += prune_job(agent, store, job, dry_run)
+            try:
+                with contextlib.nullcontext() if dry_run else recorded(agent, job, PRUNE):
+                    gone += prune_job(agent, store, job, dry_run)
+            except BackupError as error:
+                # The other jobs need their room, too.
+                errors.append(f"{job.name}: {error}")
+    if errors:
+        raise BackupError(" ".join(errors))
     return gone
 
 
@@ -260,43 +279,47 @@ def prune_job(agent: Agent, store: Store, job: Job, dry_run: bool) -> list[str]:
     records = list(catalogue.catalogue(store, settings.host, job.name))
     complete = {record.backup: record for record in records if record.complete}
     taken = {backup: record.taken_at for backup, record in complete.items()}
-    proved = {record.backup for record in complete.values() if record.drills and passed(store, record)}
-    drop = retention.dropped(taken, settings.keep_of(job), now, retention.local_zone(), proved)
-    if drop and set(taken) == drop:
-        raise BackupError(f"The retention of {job.name} would drop all of its backups; nothing was dropped.")
+    proved = next((record.backup for record in reversed(records) if passed(store, record)), "")
+    kept = retention.tiers(taken, settings.keep_of(job), now, retention.local_zone(), [proved])
     gone = []
-    for backup in sorted(drop):
+    for backup in sorted(set(taken) - set(kept)):
         record = complete[backup]
         locked_until = record.modified + timedelta(days=store.settings.lock_days)
-        if locked_until > now and store.settings.lock_days:
+        if store.settings.lock_days and locked_until > now:
             agent.say(f"{job.name}: {backup} waits for its lock until {locked_until:%Y-%m-%d %H:%M} UTC.")
             continue
         if not dry_run:
-            drop_backup(agent, store, job, record)
+            drop_backup(store, job, record)
+            finish_drop(agent, store, job, record)
             agent.say(f"{job.name}: dropped {backup} ({bytes_text(record.stored_bytes)}).")
         gone.append(backup)
     if not dry_run:
         unfinished = sweep(agent, store, job, [record for record in records if not record.complete])
-        kept = retention.tiers(taken, settings.keep_of(job), now, retention.local_zone(), proved)
         sizes = {backup: record.stored_bytes for backup, record in complete.items() if backup not in gone}
         agent.remember(job, last_prune=now.timestamp(), **metrics.holdings(sizes, kept, unfinished))
     return gone
 
 
 def passed(store: Store, record: Record) -> bool:
-    return bool((catalogue.last_drill(store, record) or {}).get("ok"))
+    """Whether the newest drill of a backup was good; a result that cannot be read proves nothing."""
+    with contextlib.suppress(IntegrityError):
+        return record.complete and bool((catalogue.last_drill(store, record) or {}).get("ok"))
+    return False
 
 
-def drop_backup(agent: Agent, store: Store, job: Job, record: Record) -> None:
-    """The manifest goes first: from then on the backup does not exist, whatever happens."""
+def drop_backup(store: Store, job: Job, record: Record) -> None:
+    """Removes the manifest: from then on the backup does not exist, whatever happens.
+
+    The drills go before it, so what has drills and no manifest has lost it by other means; see C(sweep).
+    """
     key = catalogue.key_of(store, record, names.MANIFEST)
     if hasattr(kind_of(job), "forget"):
         # What the engine has to forget must not be forgotten with the manifest.
-        note = catalogue.key_of(store, record, DROPPED)
         with contextlib.suppress(ExistsError):
-            store.put(note, b"".join(store.read(key)))
+            store.put(catalogue.key_of(store, record, DROPPED), b"".join(store.read(key)))
+    if record.drills:
+        store.delete([catalogue.key_of(store, record, drill) for drill in record.drills])
     store.delete([key])
-    finish_drop(agent, store, job, record)
 
 
 def finish_drop(agent: Agent, store: Store, job: Job, record: Record) -> None:
@@ -315,8 +338,14 @@ def finish_drop(agent: Agent, store: Store, job: Job, record: Record) -> None:
 def sweep(agent: Agent, store: Store, job: Job, incomplete: list[Record]) -> int:
     """How many unfinished uploads are left, because they may still be worked on."""
     now = agent.clock()
+    known = state.read_states(agent.settings.state_dir).get(job.name, {})
     for record in incomplete:
-        if now - max(record.modified, record.taken_at) > ORPHAN_AGE:
+        if record.drills or record.backup == known.get("backup"):
+            agent.say(
+                f"{job.name}: the manifest of {record.backup} is lost. What else there is of it is left alone: put the "
+                "manifest back from another copy of the store, or delete the rest."
+            )
+        elif now - max(record.modified, record.taken_at) > ORPHAN_AGE:
             finish_drop(agent, store, job, record)
             agent.say(f"{job.name}: removed what is left of {record.backup}, which was never finished or is dropped.")
     folder = names.folder(store.settings.prefix, agent.settings.host, job.name)
@@ -338,8 +367,7 @@ def drill(agent: Agent, job: Job, backup: str = "") -> DrillReport:
     check_job(agent.settings, job)
     kind = kind_of(job)
     with (
-        agent.lock(f"{job.name}.drill"),
-        agent.reading(),
+        agent.alone("The drill", job, "drill"),
         recorded(agent, job, DRILL),
         state.scratch(agent.settings.scratch_dir, f"{job.name}.drill") as scratch,
     ):
@@ -391,9 +419,7 @@ def restore(agent: Agent, job: Job, backup: str, target: Mapping[str, str]) -> l
     kind, wanted = kind_of(job), target_of(job, target)
     with (
         # Not while it is backed up: that backup would hold a half of each.
-        agent.lock(f"{job.name}.run"),
-        agent.lock(f"{job.name}.drill"),
-        agent.reading(),
+        agent.alone("The restore", job, "run", "drill"),
         state.scratch(agent.settings.scratch_dir, f"{job.name}.drill") as scratch,
     ):
         record = find(agent, job, backup)
@@ -405,7 +431,7 @@ def restore(agent: Agent, job: Job, backup: str, target: Mapping[str, str]) -> l
 def verify(agent: Agent, job: Job, backup: str = "") -> list[Check]:
     """Reads every byte of a backup. Without a private key only the stored form is looked at."""
     check_job(agent.settings, job)
-    with agent.reading():
+    with agent.reading(f"The reading of {job.name}"):
         record = find(agent, job, backup)
         manifest = catalogue.manifest(agent.store, record)
         if crypto.identity_path(agent.settings) is None and not agent.passphrase:
@@ -431,7 +457,7 @@ def check_member(agent: Agent, member: Member, look: Callable[[], None]) -> Chec
 
 def fetch(agent: Agent, job: Job, backup: str, member: str, output: str) -> None:
     """The plain bytes of one member, into a new file or C(-); a file appears only when it is whole."""
-    with agent.reading():
+    with agent.reading(f"The reading of {job.name}"):
         record = find(agent, job, backup)
         stored = StoredBackup(agent, record, catalogue.manifest(agent.store, record))
         found = stored.manifest.member(member)

@@ -167,8 +167,8 @@ class Collector(threading.Thread):
 
     def broken(self) -> None:
         """Nobody waits for the rest: whoever makes it is to stop."""
-        self.source.signal(signal.SIGTERM)
         self.sealer.signal(signal.SIGKILL)
+        self.source.stop()
 
     def fill(self) -> bool:
         """One part; whether there may be more."""
@@ -258,7 +258,7 @@ class Reading:
         @raises IntegrityError: if they are not
         @raises DrillError: if the command failed
         """
-        target = Process(command, subprocess.PIPE)
+        target = Process(command, subprocess.PIPE, bound=True)
         try:
             listening = True
             with contextlib.closing(self.pieces()) as pieces:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .errors import BusyError
 
@@ -56,6 +56,7 @@ def replace(path: Path, text: str, mode: int = 0o600) -> None:
 def lock(
     folder: str,
     name: str,
+    what: str = "Another run",
     *,
     shared: bool = False,
     wait_seconds: float = 0,
@@ -63,28 +64,34 @@ def lock(
 ) -> Iterator[None]:
     """Holds a lock of this host; the kernel lets go of it when the process ends, however that happens.
 
+    @param what: for whom, as the next one is told: C(The backup of shop)
     @raises BusyError: with who holds it
     """
     path = Path(folder) / "locks" / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8") as handle:
         deadline, waited = time.monotonic() + wait_seconds, False
-        while True:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = path.read_text(encoding="utf-8").strip() or "another run"
-                if time.monotonic() >= deadline:
-                    raise BusyError(f"Busy: {holder} is not done yet ({name}).") from None
-                if not waited:
-                    say(f"Waiting for {holder}.")
-                waited = True
-                time.sleep(POLL_SECONDS)
+        while not taken(handle, shared):
+            holder = path.read_text(encoding="utf-8").strip() or what
+            if time.monotonic() >= deadline:
+                raise BusyError(f"{holder} is not done yet: try again later.")
+            if not waited:
+                say(f"Waiting: {holder} is not done yet.")
+            waited = True
+            time.sleep(POLL_SECONDS)
+        # Of several that share it, the last one is named.
         handle.truncate(0)
-        handle.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')},")
+        handle.write(f"{what} (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
         handle.flush()
         yield
+
+
+def taken(handle: TextIO, shared: bool) -> bool:
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
