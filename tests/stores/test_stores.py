@@ -31,36 +31,7 @@ from hosts import hosts
 
 from stores.stores import CA, B2Store, Keys, RgwStore, SftpStore
 
-NETWORK = "bulwark-stores"
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="session")
-def network() -> Iterator[str]:
-    hosts.make_network(NETWORK)
-    yield NETWORK
-    hosts.remove_network(NETWORK)
-
-
-def running(store: Any) -> Iterator[Any]:
-    store.stop()
-    yield store.start()
-    store.stop()
-
-
-@pytest.fixture(scope="session")
-def s3(network: str) -> Iterator[RgwStore]:
-    yield from running(RgwStore("bulwark-stores-s3", network))
-
-
-@pytest.fixture(scope="session")
-def native_b2(network: str) -> Iterator[B2Store]:
-    yield from running(B2Store("bulwark-stores-b2", network))
-
-
-@pytest.fixture(scope="session")
-def box(network: str) -> Iterator[SftpStore]:
-    yield from running(SftpStore("bulwark-stores-box", network, size_mb=64))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds
+from .stores import PIECE_BYTES, Entry, Unfinished, holds, trusted
 
 T = TypeVar("T")
 
@@ -331,12 +331,12 @@ def make_session(settings: StoreSettings) -> Any:
     class Session(B2Session):  # type: ignore[misc]
         B2HTTP_CLASS = staticmethod(Once)
 
-    def http() -> requests.Session:
-        session = requests.Session()
-        session.verify = settings.ca_file or True
-        return session
+    class Http(requests.Session):
+        def request(self, *rest: Any, **words: Any) -> Any:
+            # With each request: what requests finds in the environment would count more than the session's own.
+            return super().request(*rest, **{**words, "verify": trusted(settings)})
 
-    return Session(InMemoryAccountInfo(), api_config=B2HttpApiConfig(http_session_factory=http))
+    return Session(InMemoryAccountInfo(), api_config=B2HttpApiConfig(http_session_factory=Http))
 
 
 def open_store(settings: StoreSettings) -> B2Store:

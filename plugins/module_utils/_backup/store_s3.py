@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds
+from .stores import PIECE_BYTES, Entry, Unfinished, holds, trusted
 
 T = TypeVar("T")
 
@@ -348,12 +348,6 @@ def moment(value: Any) -> datetime:
 
         found: datetime = parse_timestamp(value)
         return found
-
-
-def trusted(settings: StoreSettings) -> str | bool:
-    """The file with the CAs: the host's own where there is one, because a CA of one's own was added there."""
-    host = ssl.get_default_verify_paths().cafile
-    return settings.ca_file or os.environ.get("AWS_CA_BUNDLE") or host or True
 
 
 def make_client(settings: StoreSettings) -> Any:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+import ssl
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from .errors import DeniedError
 from .settings import StoreSettings, check_store
 
 # Equal parts, for R2; 10,000 of them at most, for S3.
@@ -95,6 +97,11 @@ def part_bytes(expected_bytes: int) -> int:
     return max(PART_BYTES, -(-wanted // 2**20) * 2**20)
 
 
+def trusted(settings: StoreSettings) -> str | bool:
+    """The file with the CAs: else the host's own, because a CA of one's own was added there and not to certifi's."""
+    return settings.ca_file or ssl.get_default_verify_paths().cafile or True
+
+
 def holds(store: Store, key: str, data: bytes) -> bool:
     """Whether an object has just these bytes."""
     rest = memoryview(data)
@@ -103,3 +110,34 @@ def holds(store: Store, key: str, data: bytes) -> bool:
             return False
         rest = rest[len(piece) :]
     return not rest
+
+
+def rights(store: Store, folder: str) -> dict[str, str]:
+    """What the credentials may do below a folder, tried out: the refusal in words, or "" for what they may.
+
+    The object that it stores for that is always the same, so a key that may not delete leaves one behind, not many.
+    @raises StoreError: if the store cannot be used at all
+    """
+    key, data = f"{folder}probe", b"Whether these credentials may write, read and delete.\n"
+
+    def upload() -> None:
+        begun = store.begin(key, PART_BYTES)
+        begun.part(1, data)
+        begun.abort()
+
+    # In this order: each needs what the one before it has stored.
+    tries: dict[str, Callable[[], object]] = {
+        "list": lambda: next(iter(store.list(folder)), None),
+        "write": lambda: store.put(key, data),
+        "upload": upload,
+        "read": lambda: holds(store, key, data),
+        "delete": lambda: store.delete([key]),
+    }
+    found = {}
+    for name, attempt in tries.items():
+        try:
+            attempt()
+            found[name] = ""
+        except DeniedError as error:
+            found[name] = str(error)
+    return found
