@@ -3,9 +3,9 @@
 
     tests/run.py [--fast] [--full] [--jobs N] [stage ...]
 
-A stage is setup, lint, unit, sanity, docs, stores, site or the name of a scenario; all of them unless some are named.
-What a stage printed is in .ansible/test-logs/<stage>.log; the end of it is shown when it fails. A stage that fails does
-not keep the others from running, one that hangs is ended by its time limit and has failed.
+A stage is setup, lint, unit, sanity, docs, rules, stores, site or the name of a scenario; all of them unless some are
+named. What a stage printed is in .ansible/test-logs/<stage>.log; the end of it is shown when it fails. A stage that
+fails does not keep the others from running, one that hangs is ended by its time limit and has failed.
 """
 
 from __future__ import annotations
@@ -185,6 +185,11 @@ def site(run: Run) -> Tally:
     return run.pytest("tests/site", "--timeout=1200")
 
 
+def rules(run: Run) -> Tally:
+    """The alerts that the collection ships."""
+    return run.pytest("tests/rules", "--timeout=300")
+
+
 def stores(run: Run) -> Tally:
     """The stores that other tests use are as strict as real ones."""
     return run.pytest("tests/stores", "--timeout=120")
@@ -221,6 +226,7 @@ def stages(fast: bool) -> list[Stage]:
         *quick,
         Stage("sanity", sanity, 15),
         Stage("docs", docs, 5),
+        Stage("rules", rules, 5),
         Stage("stores", stores, 10),
         *(Stage(name, scenario, 20) for name in names),
         Stage("site", site, 40),
@@ -354,7 +360,7 @@ def main() -> int:
     if arguments.full:
         os.environ["BULWARK_FULL"] = "1"
     LOGS.mkdir(parents=True, exist_ok=True)
-    hosts = any(stage.work in (stores, scenario, site) for stage in todo)
+    hosts = any(stage.work in (rules, stores, scenario, site) for stage in todo)
     setup = Stage("setup", lambda run: one(run.call("make", "--no-print-directory", "setup" if hosts else "tools")), 20)
 
     begun, board = time.monotonic(), Board()

@@ -47,6 +47,7 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
     (SettingsError, "settings"),
     (BusyError, "busy"),
 )
+OTHER = "other"
 
 
 class Metric(NamedTuple):
@@ -72,6 +73,12 @@ def no(error: str) -> Of:
 
 def by(label: str, key: str) -> Of:
     return lambda settings, job, state: [({label: name}, number) for name, number in sorted(state.get(key, {}).items())]
+
+
+def errors(settings: Settings, job: Job, state: State) -> Samples:
+    """All reasons from the beginning: the step from nothing to one is no increase to Prometheus."""
+    known = state.get("errors") or {}
+    return [({"reason": name}, known.get(name, 0)) for name in (*(name for _kind, name in REASONS), OTHER)]
 
 
 def ours(samples: Of) -> Of:
@@ -124,7 +131,7 @@ METRICS: dict[str, Metric] = {
     "catalogue_backups": Metric("gauge", "Backups in the store.", ours(value("backups"))),
     "catalogue_bytes": Metric("gauge", "What they take.", ours(value("backup_bytes"))),
     "tier_bytes": Metric("gauge", "The same by why they are kept.", ours(by("tier", "tier_bytes"))),
-    "errors_total": Metric("counter", "Runs, prunes and drills that failed, by reason.", by("reason", "errors")),
+    "errors_total": Metric("counter", "Runs, prunes and drills that failed, by reason.", errors),
     "clock_skew_seconds": Metric(
         "gauge", "How far this host's clock is ahead of the store's.", ours(value("clock_skew_seconds"))
     ),
@@ -133,7 +140,7 @@ METRICS: dict[str, Metric] = {
 
 def reason(error: BaseException) -> str:
     """The label of an error in C(errors_total)."""
-    return next((name for kind, name in REASONS if isinstance(error, kind)), "other")
+    return next((name for kind, name in REASONS if isinstance(error, kind)), OTHER)
 
 
 def holdings(stored_bytes: Mapping[str, int], kept: Mapping[str, str], unfinished: int) -> dict[str, Any]:

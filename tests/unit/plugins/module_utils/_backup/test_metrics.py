@@ -6,6 +6,7 @@ import json
 import os
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from plugins.module_utils._backup import errors, metrics
 from plugins.module_utils._backup.settings import Job, Settings, StoreSettings
 
+ROOT = Path(__file__).resolve().parents[5]
 NOW = 1_795_000_000.5
 SHOP = {
     "last_attempt": NOW - 60,
@@ -35,6 +37,7 @@ SHOP = {
     "unfinished": 1,
     "errors": {"denied": 3},
 }
+REASONS = {f"errors_total {name}": 0 for name in (*(name for _kind, name in metrics.REASONS), "other")}
 SAMPLE = re.compile(r"(\w+)(?:\{((?:\w+=\"(?:[^\"\\\n]|\\[\\\"n])*\",?)*)\})? (-?[0-9.e+]+)")
 
 
@@ -79,6 +82,7 @@ def test_all_that_is_known_of_a_job():
         "catalogue_bytes": 300,
         "tier_bytes daily": 100,
         "tier_bytes weekly": 200,
+        **REASONS,
         "errors_total denied": 3,
         "clock_skew_seconds": -2.5,
     }
@@ -87,6 +91,7 @@ def test_all_that_is_known_of_a_job():
 def test_a_job_that_never_ran_says_so():
     """Its limits and two zeros: what never was is as loud as what is too old."""
     assert samples(metrics.lines(settings(), {}, NOW)) == {
+        **REASONS,
         "info s3": 1,
         "max_age_seconds": 26 * 3600,
         "max_drill_age_seconds": 8 * 86400,
@@ -98,7 +103,7 @@ def test_a_job_that_never_ran_says_so():
 def test_a_drill_host_speaks_of_drills_only():
     known = samples(metrics.lines(settings(), {"crm": SHOP}, NOW), "crm")
     assert set(known) == {
-        *("info s3", "max_drill_age_seconds", "errors_total denied", "drill_duration_seconds"),
+        *("info s3", "max_drill_age_seconds", "drill_duration_seconds", *REASONS),
         *("last_drill_timestamp_seconds", "last_drill_success", "last_good_drill_timestamp_seconds"),
     }
     assert 'backup_job="crm",host="db2",kind="redis"' in metrics.lines(settings(), {}, NOW)
@@ -185,3 +190,10 @@ def test_a_folder_that_is_gone_fails_nothing(tmp_path):
 
 def test_no_file_wanted(tmp_path):
     metrics.publish(settings(state_dir=str(tmp_path / "gone")), pytest.fail)
+
+
+def test_alerts_look_at_metrics_that_there_are():
+    text = (ROOT / "roles/backups/files/bulwark_backup.rules.yml").read_text(encoding="utf-8")
+    used = set(re.findall(r"\bbulwark_backup_(\w+)(?=[\s{\[)])", text))
+    assert used > {"info", "written_timestamp_seconds", "plain_bytes"}
+    assert used <= {*metrics.METRICS, "written_timestamp_seconds"}
