@@ -11,7 +11,11 @@ description:
   - A small fact module. With it, most tasks can be decided on the controller and skipped there.
 author: [the bulwark.stack maintainers (@bulwark)]
 extends_documentation_fragment: [bulwark.stack._attributes]
-options: {}
+options:
+  contact_required:
+    description: Whether it is an error when there is no contact with the host. Without, RV(no_contact) says why there is none.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -21,6 +25,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+no_contact: {description: What SSH says to it., returned: when there is no contact and none is required, type: str}
 hostname: {description: The name that the host gives itself., returned: always, type: str}
 busy:
   description: What is not over yet and would get in the way, V(cloud-init) or V(package lock).
@@ -68,6 +73,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ssh import connection
+
+SPEC = {"contact_required": {"type": "bool", "default": True}}
 
 
 def read(path: str) -> str:
@@ -172,7 +179,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    # The option is for the action plugin: whoever gets here has contact.
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     module.exit_json(changed=False, **gather(module))
 
 

@@ -21,7 +21,13 @@ def role(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def act(role: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def _act(plugin: Any, variables: dict[str, Any] | None = None, check: bool = False, **args: Any) -> SimpleNamespace:
+    def _act(
+        plugin: Any,
+        variables: dict[str, Any] | None = None,
+        check: bool = False,
+        error: Exception | None = None,
+        **args: Any,
+    ) -> SimpleNamespace:
         loader = DataLoader()
         task = MagicMock(args=args, check_mode=check, diff=True, async_val=0, _role=None)
         task.get_search_path.return_value = [str(role)]
@@ -32,6 +38,8 @@ def act(role: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def _execute(name: str, module_args: dict[str, Any], **_: Any) -> dict[str, Any]:
             sent.append((name, module_args))
+            if error:
+                raise error
             return {"changed": True, "invocation": {"module_args": module_args}, "packages": {"a": "1"}}
 
         monkeypatch.setattr(module, "_execute_module", _execute)
