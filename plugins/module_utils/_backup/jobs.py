@@ -297,7 +297,25 @@ def prune_job(agent: Agent, store: Store, job: Job, dry_run: bool) -> list[str]:
         unfinished = sweep(agent, store, job, [record for record in records if not record.complete])
         sizes = {backup: record.stored_bytes for backup, record in complete.items() if backup not in gone}
         agent.remember(job, last_prune=now.timestamp(), **metrics.holdings(sizes, kept, unfinished))
+        agent.remember(job, **drilled_elsewhere(agent, store, job, records))
     return gone
+
+
+def drilled_elsewhere(agent: Agent, store: Store, job: Job, records: list[Record]) -> dict[str, Any]:
+    """What a drill host found out about the backups of this one since it last drilled itself."""
+    known = state.read_states(agent.settings.state_dir).get(job.name, {}).get("last_drill_attempt", 0)
+    after = names.drill_file(datetime.fromtimestamp(known, timezone.utc))
+    newer = [record for record in records if record.complete and record.drills and record.drills[-1] > after]
+    found: dict[str, Any] = {}
+    for record in sorted(newer, key=lambda one: one.drills[-1]):
+        with contextlib.suppress(IntegrityError, KeyError, ValueError):
+            result = catalogue.last_drill(store, record) or {}
+            moment = datetime.fromisoformat(result["finished"]).timestamp()
+            if result["host"] != agent.settings.host:
+                error = "" if result["ok"] else f"on {result['host']}; 'bulwark-backup status' there says why"
+                found.update(last_drill_attempt=moment, drill_error=error, drill_seconds=result["seconds"])
+                found.update({} if error else {"last_good_drill": moment})
+    return found
 
 
 def passed(store: Store, record: Record) -> bool:

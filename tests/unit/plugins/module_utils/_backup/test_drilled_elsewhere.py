@@ -1,0 +1,72 @@
+"""A host without a private key hears of the drills of another, by what that one left in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from plugins.module_utils._backup import jobs, state
+
+from .memory import TestAgent, printing
+
+
+@pytest.fixture
+def agent(tmp_path):
+    one = TestAgent(tmp_path, printing("shop", "echo one"))
+    jobs.run(one, one.settings.jobs[0])
+    return one
+
+
+def drill_on(host, agent, tmp_path, **changes):
+    """Drills as another host, and changes what it reports."""
+    other = TestAgent(tmp_path / host, printing("shop", "false"))
+    other.settings = dataclasses.replace(
+        other.settings, host=host, jobs=(dataclasses.replace(other.settings.jobs[0], host="h1"),)
+    )
+    other.store, other.clock = agent.store, agent.clock
+    agent.clock.pass_time(hours=1)
+    jobs.drill(other, other.settings.jobs[0])
+    key = max(key for key in agent.store.objects if "/drill-" in key)
+    result = {**json.loads(agent.store.objects[key][0]), **changes}
+    agent.store.replace(key, json.dumps(result).encode())
+    return agent.clock().timestamp()
+
+
+def known(agent):
+    agent.clock.pass_time(hours=1)
+    jobs.prune(agent, agent.settings.jobs)
+    return state.read_states(agent.settings.state_dir)["shop"]
+
+
+def test_before_any_drill(agent):
+    assert "last_good_drill" not in known(agent)
+
+
+def test_a_good_drill(agent, tmp_path):
+    when = drill_on("drills", agent, tmp_path, seconds=7)
+    found = known(agent)
+    assert (found["last_good_drill"], found["drill_seconds"], found["drill_error"]) == (when, 7, "")
+
+
+def test_a_bad_drill_does_not_hide_the_good_one_before_it(agent, tmp_path):
+    when = drill_on("drills", agent, tmp_path)
+    jobs.run(agent, agent.settings.jobs[0])
+    drill_on("drills", agent, tmp_path, ok=False)
+    found = known(agent)
+    assert found["last_good_drill"] == when
+    assert found["drill_error"].startswith("on drills;")
+
+
+def test_a_later_drill_of_its_own_counts_more(agent, tmp_path):
+    drill_on("drills", agent, tmp_path, ok=False)
+    agent.clock.pass_time(hours=1)
+    jobs.drill(agent, agent.settings.jobs[0])
+    assert known(agent)["drill_error"] == ""
+
+
+def test_a_result_that_was_overwritten_says_nothing(agent, tmp_path):
+    drill_on("drills", agent, tmp_path)
+    agent.store.replace(max(key for key in agent.store.objects if "/drill-" in key), b"{ half a fi")
+    assert "last_good_drill" not in known(agent)
