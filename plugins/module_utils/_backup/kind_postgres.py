@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
+import shlex
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,13 +152,14 @@ class Snapshot:
     def evidence(self) -> dict[str, Any]:
         """What the snapshot held; waits for the counts."""
         counted = postgres.counts(self.session.receive())
-        after = [*self.session.ask("ROLLBACK;"), postgres.sequences(self.session)][-1]
+        # Sequences are not part of a snapshot; those of today are asked for.
+        self.session.ask("ROLLBACK;")
         return {
             **self.about,
             "database": self.session.database,
             "tables": counted,
             "not_counted": self.not_counted,
-            "sequences": postgres.spans(self.before, after),
+            "sequences": postgres.spans(self.before, postgres.sequences(self.session)),
         }
 
     def __enter__(self) -> Snapshot:
@@ -388,7 +390,8 @@ class Place:
         """What would fail half way is refused before anything is done."""
         if major < found.major:
             raise SettingsError(
-                f"The backup is of PostgreSQL {found.major} and this server is {major}: restore it into {found.major} or later."
+                f"The backup is of PostgreSQL {found.major} and this server is {major}: "
+                f"restore it into {found.major} or later."
             )
         for source, name in names.items():
             if source != name and name in self.present:
@@ -396,11 +399,11 @@ class Place:
             refuse_missing_extensions(self.server, found.evidence[source])
         needed = sum(int(found.evidence[name]["database_bytes"]) for name in names)
         folder = self.session.ask("SHOW data_directory;")[0]
-        room = os.statvfs(folder)
-        if room.f_bavail * room.f_frsize < needed:
+        left = shutil.disk_usage(folder).free
+        if left < needed:
             raise BusyError(
-                f"The restore needs {needed / 1e6:.0f} MB beside what is there, and {folder} has "
-                f"{room.f_bavail * room.f_frsize / 1e6:.0f} MB left; make room, for example by drop=… of an older kept database."
+                f"The restore needs {needed / 1e6:.0f} MB beside what is there, and {folder} has {left / 1e6:.0f} MB "
+                "left; make room, for example by drop=… of an older kept database."
             )
 
     def make_roles(self, globals_sql: str) -> list[str]:
@@ -476,18 +479,31 @@ def swap(server: Server, maintenance: str, renames: Sequence[tuple[str, str]]) -
                     raise BackupError(f"The databases could not change places, all is as it was: {error}") from error
 
 
-def report(job: str, backup: str, names: Mapping[str, str], kept: Mapping[str, str]) -> list[str]:
+def report(job: str, what: str, names: Mapping[str, str], kept: Mapping[str, str]) -> list[str]:
+    """What a person has to know afterwards.
+
+    @param what: what the databases come from
+    @param names: database there -> database here
+    @param kept: database here -> the name that the replaced one has now
+    """
     said = []
     for source, name in names.items():
         if name not in kept:
-            said.append(f"Database {label(name)} is {label(source)} of {backup}; nothing was replaced.")
+            said.append(f"Database {label(name)} is {label(source)} of {what}; nothing was replaced.")
             continue
         said += [
-            f"Database {label(name)} is restored from {backup}; what was there is {label(kept[name])}.",
-            f"The way back: bulwark-backup restore {job} --to undo={kept[name]} --to database={name} --yes",
-            f"When nobody needs it any more: bulwark-backup restore {job} --to drop={kept[name]} --yes",
+            f"Database {label(name)} is restored from {what}; what was there is {label(kept[name])}.",
+            f"The way back: {command(job, 'undo', kept[name], name)}",
+            f"When nobody needs it any more: {command(job, 'drop', kept[name], name)}",
         ]
     return said
+
+
+def command(job: str, word: str, kept: str, name: str) -> str:
+    """What to type; a name that lost its end has to be given, too."""
+    match = KEPT.fullmatch(kept)
+    also = ["--to", f"database={name}"] if word == "undo" and (not match or match["name"] != name) else []
+    return shlex.join(["bulwark-backup", "restore", job, "--to", f"{word}={kept}", *also, "--yes"])
 
 
 def kept_database(server: Server, name: str) -> str:
@@ -518,7 +534,7 @@ def undo(context: Context, server: Server, kept: str, database: str) -> list[str
             kept_database(server, kept)
         now = {name: beside(name, "before", place.now)} if name in place.present else {}
         swap(server, place.maintenance, moves({name: kept}, now))
-    return report(context.job.name, kept, {kept: name}, now)
+    return report(context.job.name, "what was kept", {kept: name}, now)
 
 
 def tools() -> Mapping[str, Command]:

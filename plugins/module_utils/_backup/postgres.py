@@ -152,8 +152,8 @@ class Session:
 
     def __init__(self, server: Server, database: str) -> None:
         self.database = database
-        self.process = Process(server.psql(database), subprocess.PIPE, subprocess.PIPE)
-        self.answers = io.BufferedReader(self.process.stdout)  # type: ignore[arg-type]
+        self.process = Process(server.psql(database), subprocess.PIPE, subprocess.PIPE, bound=True)
+        self.answers = io.BufferedReader(self.process.stdout)  # type: ignore[type-var]
         self.numbers = itertools.count(1)
         self.sent = 0
         try:
@@ -404,17 +404,26 @@ class Cluster:
     def major(self) -> int:
         return int((self.data / "PG_VERSION").read_text(encoding="ascii"))
 
-    def start(self, ready: str = "SELECT true;") -> None:
+    def start(self, ready: str = "SELECT true;", seconds: float = START_SECONDS) -> None:
         """Starts it and waits until a query gives true.
 
         @raises DrillError: if it does not, with what the server said
         """
         settings = {**self.settings, "unix_socket_directories": str(self.folder)}
         words = itertools.chain.from_iterable(("-c", f"{key}={value}") for key, value in settings.items())
-        # Killed with us, whatever kills us.
+        # Killed with us, whatever kills us; by a signal that its children hear of.
         argv = ("setpriv", "--pdeathsig", "QUIT", "--", program("postgres", self.major), "-D", str(self.data), *words)
         self.process = Process(Command(argv, self.server.user))
-        wait_for(lambda: self.answers(ready), START_SECONDS)
+        wait_for(lambda: self.answers(ready), seconds)
+
+    def own_files(self) -> None:
+        """For data that has no configuration files in it, as on Debian, or those of another server."""
+        texts = {"postgresql.conf": "", "pg_hba.conf": "local all all peer\n", "pg_ident.conf": ""}
+        for name, text in texts.items():
+            (self.folder / name).write_text(text, encoding="ascii")
+        self.settings["config_file"] = str(self.folder / "postgresql.conf")
+        self.settings["hba_file"] = str(self.folder / "pg_hba.conf")
+        self.settings["ident_file"] = str(self.folder / "pg_ident.conf")
 
     def answers(self, question: str) -> bool:
         if self.process and self.process.popen.poll() is not None:

@@ -116,7 +116,7 @@ def create(about: Mapping[str, Any], name: str, major: int) -> str:
 
 
 def finish(about: Mapping[str, Any], name: str) -> str:
-    """What a database gets once its data is there: comment, limit, rights, settings. Some of them would hinder the load."""
+    """What a database gets once its data is there, because it could hinder the load: rights, limit, settings."""
     database = f"DATABASE {identifier(name)}"
     lines = [f"ALTER {database} CONNECTION LIMIT {int(about['connection_limit'])};"]
     if about["comment"]:
