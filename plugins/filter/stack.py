@@ -21,6 +21,9 @@ FILTERS = {
         "backups_units",
         "backups_calls",
         "backups_restore_files",
+        "backups_rebuild_note",
+        "backups_rebuild_steps",
+        "backups_rebuild_result",
     ),
     "base_hardening": (
         "base_hardening_ssh_settings",

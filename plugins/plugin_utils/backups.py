@@ -15,8 +15,9 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._backup import crypto
 from ..module_utils._backup.errors import SettingsError
 from ..module_utils._backup.kinds import kind_of
-from ..module_utils._backup.names import WORD
+from ..module_utils._backup.names import WORD, taken_at
 from ..module_utils._backup.settings import Job, Settings, StoreSettings, check_store, did_you_mean, from_dict
+from ..module_utils._backup.table import seconds_text, table
 
 LIBRARY = Path(__file__).resolve().parents[1] / "module_utils/_backup"
 AGENT = "/usr/local/lib/bulwark-backup/bulwark_backup"
@@ -430,3 +431,48 @@ def notify_unit() -> dict[str, Any]:
             },
         },
     }
+
+
+def backups_rebuild_note(found: str, now: float) -> str:
+    """What a rebuild begins with: the time, and the newest backup of each job, as JSON.
+
+    @param found: what C(bulwark-backup list --json) printed
+    @raises AnsibleFilterError: if the store has no backup of this host
+    """
+    newest = {one["job"]: one["backup"] for one in json.loads(found)}
+    if not newest:
+        raise AnsibleFilterError("The store has no backup of this host; is backups_host its old name?")
+    return json.dumps({"started": now, "backups": newest}, indent=1) + "\n"
+
+
+def backups_rebuild_steps(note: dict[str, Any], jobs: list[dict[str, Any]], kinds: list[str]) -> list[dict[str, Any]]:
+    """What to restore, in the order of the kinds: C(job), C(backup) and C(target) of each."""
+    own = [one for one in jobs if not one.get("host")]
+    return [
+        {
+            "job": one["name"],
+            "backup": note["backups"][one["name"]],
+            "target": {"only": "/etc/letsencrypt"} if kind == "system" else {},
+        }
+        for kind in kinds
+        for one in own
+        if one["kind"] == kind and one["name"] in note["backups"]
+    ]
+
+
+def backups_rebuild_result(note: dict[str, Any], jobs: list[dict[str, Any]], now: float) -> dict[str, Any]:
+    """How much was lost and how long it took, as C(lines) for people and C(figures) in seconds for machines.
+
+    The loss of a job is the time between its backup and the begin of the rebuild; the RPO is the largest.
+    """
+    own = [one["name"] for one in jobs if not one.get("host")]
+    ages = {name: note["started"] - taken_at(backup).timestamp() for name, backup in sorted(note["backups"].items())}
+    rows = [
+        [name, note["backups"][name], seconds_text(age), "" if name in own else "in no job any more: not restored"]
+        for name, age in ages.items()
+    ]
+    rows += [[name, "none", "everything", "was never backed up"] for name in own if name not in ages]
+    restored = [age for name, age in ages.items() if name in own]
+    figures = {"rpo_seconds": round(max(restored, default=0)), "rto_seconds": round(now - note["started"])}
+    total = f"RPO {seconds_text(figures['rpo_seconds'])}, RTO {seconds_text(figures['rto_seconds'])}"
+    return {"lines": [*table(["job", "backup", "lost", ""], rows), total], "figures": figures}

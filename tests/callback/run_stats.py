@@ -104,4 +104,4 @@ class CallbackModule(CallbackBase):
         figures["tasks"] = self.tasks
         if os.environ.get("RUN_STATS_FILE"):
             with open(os.environ["RUN_STATS_FILE"], "w", encoding="utf-8") as handle:
-                json.dump({**figures, "per_task": self.per_task}, handle, indent=1)
+                json.dump({**figures, "custom": stats.custom, "per_task": self.per_task}, handle, indent=1)

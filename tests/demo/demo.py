@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from hosts.stack import DOMAIN, RunFailed, Stack
+from prove import Site, prove
 
 STATE = ROOT / ".demo"
 HOSTS_FILE = Path("/etc/hosts")
@@ -32,12 +33,17 @@ def step(text: str) -> None:
     say(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}")
 
 
-def converge(stack: Stack, name: str) -> dict[str, Any]:
+def play(stack: Stack, name: str, playbook: str = "site.yml", *words: str) -> dict[str, Any]:
     try:
-        figures = stack.converge(name)
+        figures = stack.converge(name, *words, playbook=playbook)
     except RunFailed as failure:
         raise SystemExit(str(failure)) from failure
     say(f"  {figures['seconds']} s, {figures['changed']} changed")
+    return figures
+
+
+def converge(stack: Stack, name: str) -> dict[str, Any]:
+    figures = play(stack, name)
     return {key: figures[key] for key in FIGURES}
 
 
@@ -76,12 +82,10 @@ def forget_name() -> None:
 
 
 def up() -> int:
-    from prove import prove
-
     began = time.monotonic()
-    step("A fresh server and an ACME server")
+    step("A fresh server, an ACME server and an S3 store")
     image = os.environ.get("DEMO_IMAGE", "debian13")
-    stack = Stack("bulwark-demo", STATE)
+    stack = Stack("bulwark-demo", STATE, backups=True)
     stack.up(image)
     reachable = publish_name(stack.ip)
     say(f"  {stack.name} ({image}) at {stack.ip}")
@@ -97,11 +101,8 @@ def up() -> int:
         first, second = before["first_run"], first
 
     step("Proving it from outside")
-    stack.fetch_root(STATE / "ca.pem")
-    checks = prove(stack)
-    for name, passed in checks.items():
-        say(f"  {'ok    ' if passed else 'FAILED'} {name.replace('_', ' ')}")
-
+    checks = verdicts(stack)
+    rebuild = before.get("rebuild") or rebuild_host(stack, image)
     summary = {
         "url": f"https://{DOMAIN}/",
         "ca_file": str(STATE / "ca.pem"),
@@ -111,12 +112,41 @@ def up() -> int:
         "first_run": first,
         "second_run": second,
         "checks": checks,
+        "rebuild": rebuild,
     }
     summary_file.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    good = all(checks.values()) and second["changed"] == 0
+    good = (
+        all(checks.values()) and second["changed"] == 0 and rebuild["data_intact"] and all(rebuild["checks"].values())
+    )
     show(stack, summary, reachable)
     say(f"\n{'Everything holds' if good else 'NOT everything holds'}, after {time.monotonic() - began:.0f} s.")
     return 0 if good else 1
+
+
+def verdicts(stack: Stack) -> dict[str, bool]:
+    stack.fetch_root(STATE / "ca.pem")
+    checks = prove(stack)
+    for name, passed in checks.items():
+        say(f"  {'ok    ' if passed else 'FAILED'} {name.replace('_', ' ')}")
+    return checks
+
+
+def rebuild_host(stack: Stack, image: str) -> dict[str, Any]:
+    """Loses the host and makes it again from the bucket and the private key."""
+    site = Site(stack)
+    before = site.finished(site.job())
+    step("Backing up everything, and restoring it into a throw-away place")
+    play(stack, "backup", "playbooks/backup_now.yml")
+    play(stack, "drill", "playbooks/restore_drill.yml")
+    step("Destroying the host, and rebuilding it from the bucket")
+    stack.destroy_host()
+    stack.up(image)
+    figures = play(stack, "rebuild", "playbooks/rebuild_host.yml", "-e", "backups_rebuild_confirmed=yes")
+    checks = verdicts(stack)
+    after = site.look_up(before["id"])
+    intact = after == before
+    say(f"  {'ok    ' if intact else 'FAILED'} the job that was done before is still there")
+    return {**figures["custom"]["demo"]["rebuild"], "data_intact": intact, "checks": checks}
 
 
 def show(stack: Stack, summary: dict[str, Any], reachable: bool) -> None:
@@ -130,6 +160,8 @@ def show(stack: Stack, summary: dict[str, Any], reachable: bool) -> None:
             f"  {name.split('_', maxsplit=1)[0]:<8}{figures['seconds']:>9}{figures['host_tasks']:>13}"
             f"{figures['changed']:>9}{figures['ok']:>6}{figures['skipped']:>9}"
         )
+    lost = summary["rebuild"]
+    say(f"  after the loss of the host: RPO {lost['rpo_seconds']} s, RTO {lost['rto_seconds']} s")
     step("Try next")
     say(f"  open      {summary['url']}    (curl --cacert .demo/ca.pem {summary['url']}health)")
     if not reachable:
@@ -142,7 +174,7 @@ def show(stack: Stack, summary: dict[str, Any], reachable: bool) -> None:
 
 def down() -> int:
     if shutil.which("docker"):
-        Stack("bulwark-demo", STATE).down()
+        Stack("bulwark-demo", STATE, backups=True).down()
     forget_name()
     shutil.rmtree(STATE, ignore_errors=True)
     say("The demo is removed.")

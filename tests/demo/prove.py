@@ -61,6 +61,22 @@ class Site:
             raise AssertionError(f"POST /jobs answered {status}: {body[:200]}")
         return json.loads(body)
 
+    def look_up(self, job: int | str) -> dict[str, Any]:
+        return json.loads(self.ask(f"/jobs/{job}")[2])
+
+    def finished(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job when a worker has done it.
+
+        @raises AssertionError: if it is not done within a minute
+        """
+        deadline = time.monotonic() + 60
+        while job["status"] != "done":
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the job did not end: {job}")
+            time.sleep(0.3)
+            job = self.look_up(job["id"])
+        return job
+
 
 def prove(stack: Stack) -> dict[str, bool]:
     """Every claim of the demo with its verdict; what went wrong goes to the terminal."""
@@ -74,18 +90,13 @@ def prove(stack: Stack) -> dict[str, bool]:
         return bool(job["id"])
 
     def the_processing_worker_does_it() -> bool:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            job.update(json.loads(site.ask(f"/jobs/{job['id']}")[2]))
-            if job["status"] == "done":
-                journal = subprocess.run(
-                    [*on_host, "journalctl", "-o", "cat", "--no-pager", "-u", "celery-worker@processing*"],
-                    capture_output=True,
-                    text=True,
-                )
-                return bool(job["result"]) and str(job["id"]) in journal.stdout + journal.stderr
-            time.sleep(0.3)
-        raise AssertionError(f"the job did not end: {job}")
+        job.update(site.finished(job))
+        journal = subprocess.run(
+            [*on_host, "journalctl", "-o", "cat", "--no-pager", "-u", "celery-worker@processing*"],
+            capture_output=True,
+            text=True,
+        )
+        return bool(job["result"]) and str(job["id"]) in journal.stdout + journal.stderr
 
     def the_result_is_in_postgresql() -> bool:
         query = f"SELECT status FROM jobs WHERE id::text = '{job['id']}'"

@@ -6,13 +6,22 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from hosts import hosts
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from stores.stores import RgwStore
+
+from hosts import hosts
+from plugins.module_utils._backup import crypto
+
+BUCKET = "backups"
 DOMAIN, ACME_DOMAIN = "demo.bulwark.test", "acme.bulwark.test"
 SECRETS = ["bulwark_postgres_password", "bulwark_redis_password", "demo_app_secret", "demo_flower_password"]
 
@@ -26,10 +35,12 @@ class Stack:
 
     @param name: of the container, and with C(-acme) of the ACME server beside it
     @param state: folder for keys, secrets, logs and figures
+    @param backups: whether it has a store, which takes a while to start
     """
 
-    def __init__(self, name: str, state: Path) -> None:
+    def __init__(self, name: str, state: Path, backups: bool = False) -> None:
         self.name, self.acme, self.state = name, f"{name}-acme", state
+        self.store = RgwStore(f"{name}-store", name) if backups else None
         self.ip = self.controller = ""
         state.mkdir(parents=True, exist_ok=True)
         # The ACME server in its container reads its certificate from here.
@@ -48,8 +59,14 @@ class Stack:
         hosts.docker("exec", "-i", self.name, "sh", "-c", "cat > /etc/ssl/acme-test-ca.pem", text_in=ca)
         self.write_inventory()
 
+    def destroy_host(self) -> None:
+        """As a provider that lost it: the disk is gone, too."""
+        hosts.remove(self.name)
+        # The new host has a new key of its own.
+        (self.state / "known_hosts").unlink(missing_ok=True)
+
     def down(self) -> None:
-        hosts.remove(self.name, self.acme)
+        hosts.remove(self.name, self.acme, *([self.store.name] if self.store else []))
         hosts.remove_network(self.name)
 
     def start_acme(self) -> None:
@@ -107,17 +124,51 @@ class Stack:
             "bulwark_admin_users": [
                 {"name": "deploy", "keys": [(self.state / "key.pub").read_text(encoding="utf-8").strip()]}
             ],
+            **self.backups(),
         }
         target = self.state / "inventory.json"
         target.touch(mode=0o600)
         target.write_text(json.dumps({"all": {"hosts": {"demo": variables}}}, indent=1), encoding="utf-8")
 
+    def backups(self) -> dict[str, Any]:
+        """The store and the keys of the backups, as a user writes them."""
+        if not self.store:
+            return {}
+        store = self.store.describe()
+        pair = self.backup_key()
+        return {
+            "backups_store": {
+                "kind": "s3",
+                "endpoint": store["named_endpoint"],
+                "region": store["region"],
+                "bucket": BUCKET,
+                "access_key": store["access_key"],
+                "secret_key": store["secret_key"],
+                "ca": Path(store["ca_file"]).read_text(encoding="utf-8"),
+            },
+            "backups_recipients": [pair["recipient"]],
+            "backups_identity": pair["identity"],
+        }
+
+    def backup_key(self) -> dict[str, str]:
+        """A key pair for the backups, made once; it stays when the host goes."""
+        file = self.state / "backup-key.json"
+        if not file.exists():
+            secret = X25519PrivateKey.generate()
+            pair = {
+                "identity": crypto.bech32("age-secret-key-", secret.private_bytes_raw()).upper(),
+                "recipient": crypto.bech32("age", secret.public_key().public_bytes_raw()),
+            }
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(pair), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
     # -- the runs -----------------------------------------------------------------------------------------------------
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *words: str, playbook: str = "site.yml") -> list[str]:
         return [
             str(ROOT / ".venv/bin/ansible-playbook"),
-            "site.yml",
+            playbook,
             "-i",
             "inventories/demo",
             "-i",
@@ -153,7 +204,7 @@ class Stack:
             start_new_session=True,
         )
 
-    def converge(self, name: str, *words: str, **extra_env: str) -> dict[str, Any]:
+    def converge(self, name: str, *words: str, playbook: str = "site.yml", **extra_env: str) -> dict[str, Any]:
         """One run with its figures; the log and the figures stay in the state folder under this name.
 
         @raises RunFailed: with the last lines of the log
@@ -162,7 +213,7 @@ class Stack:
         stats.unlink(missing_ok=True)
         env = {**self.environment(stats), "RUN_STATS_PROGRESS": "1", **extra_env}
         with log.open("w", encoding="utf-8") as handle:
-            done = subprocess.run(self.command(*words), cwd=ROOT, env=env, stdout=handle)
+            done = subprocess.run(self.command(*words, playbook=playbook), cwd=ROOT, env=env, stdout=handle)
         if not stats.exists() or done.returncode:
             tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-40:])
             raise RunFailed(f"{tail}\nThe run failed; the whole log is {log}.")
