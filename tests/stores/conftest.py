@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from hosts import hosts
 
 from stores.stores import B2Store, RgwStore, SftpStore
 
-NETWORK = "bulwark-stores"
+# Another name lets two runs share a machine.
+NETWORK = os.environ.get("BULWARK_STORES_NAME", "bulwark-stores")
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +35,14 @@ def running(store: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def s3(network: str) -> Iterator[RgwStore]:
-    yield from running(RgwStore("bulwark-stores-s3", network))
+    yield from running(RgwStore(f"{network}-s3", network))
 
 
 @pytest.fixture(scope="session")
 def native_b2(network: str) -> Iterator[B2Store]:
-    yield from running(B2Store("bulwark-stores-b2", network))
+    yield from running(B2Store(f"{network}-b2", network))
 
 
 @pytest.fixture(scope="session")
 def box(network: str) -> Iterator[SftpStore]:
-    yield from running(SftpStore("bulwark-stores-box", network, size_mb=64))
+    yield from running(SftpStore(f"{network}-box", network, size_mb=64))

@@ -107,7 +107,8 @@ class Refusal(Exception):
         return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
     def json_body(self) -> bytes:
-        code = "service_unavailable" if self.status == 503 else self.code
+        words = {"SlowDown": "service_unavailable", "NoSuchKey": "not_found"}
+        code = words.get(self.code) or re.sub(r"(?<!^)(?=[A-Z])", "_", self.code).lower()
         return json.dumps({"status": self.status, "code": code, "message": self.text}).encode()
 
 

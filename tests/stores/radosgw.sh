@@ -1,7 +1,9 @@
 #!/bin/bash
 # Runs one Ceph object gateway with its monitor and its disk in this container; ends when one of them does.
-# STORE_KIND=memstore (fresh at every start) or bluestore (a file of STORE_BYTES in /data; it survives a restart).
-# STORE_KEY, STORE_SECRET: the owner; WRITER_KEY, WRITER_SECRET: a second user. /store holds cert.pem, key.pem and gets "ready".
+# STORE_KIND         memstore (fresh at every start) or bluestore (a file of STORE_BYTES in /data; survives a restart)
+# STORE_DAY_SECONDS  the length of a day of lifecycle rules; -1 for a real one
+# STORE_KEY, STORE_SECRET, WRITER_KEY, WRITER_SECRET  the users "owner" and "writer"
+# /store holds cert.pem and key.pem, and gets the file "ready".
 set -eu
 [ -e /.dockerenv ] || { echo "This fills /etc/ceph and /data: it runs in a container of its own only." >&2; exit 1; }
 rm -f /store/ready
@@ -48,7 +50,7 @@ rgw frontends = beast endpoint=127.0.0.1:7480 ssl_port=443 ssl_certificate=/stor
 rgw gc obj min wait = 5
 rgw gc processor period = 10
 rgw gc processor max time = 10
-rgw lc debug interval = ${STORE_DAY_SECONDS:-0}
+rgw lc debug interval = $STORE_DAY_SECONDS
 rgw bucket quota ttl = 0
 rgw user quota bucket sync interval = 1
 rgw user quota sync interval = 1

@@ -159,20 +159,23 @@ class Store:
 class RgwStore(Store):
     """S3 by Ceph's object gateway; buckets belong to C(keys), C(writer) may do what a bucket's policy says.
 
-    @param disk: keep the data in a file (up to 64 GiB) instead of in memory (up to 4 GiB); it then survives a restart
+    @param disk: keep the data in a file (up to 64 GiB, it survives a restart) instead of in memory (up to 4 GiB, of
+        which it takes twice as much: for more than a few hundred MB, take the disk)
+    @param day_seconds: how long a day of the lifecycle rules is, so that they can be seen to work
     """
 
     kind, alias = "s3", "s3.bulwark.test"
     region = "us-east-1"
 
-    def __init__(self, name: str, network: str = "bridge", disk: bool = False) -> None:
+    def __init__(self, name: str, network: str = "bridge", disk: bool = False, day_seconds: int = -1) -> None:
         super().__init__(name, network)
-        self.disk, self.keys, self.writer = disk, OWNER, WRITER
+        self.disk, self.day_seconds, self.keys, self.writer = disk, day_seconds, OWNER, WRITER
 
     def options(self) -> list[str]:
         env = {
             "STORE_KIND": "bluestore" if self.disk else "memstore",
             "STORE_BYTES": str((64 if self.disk else 4) * GIB),
+            "STORE_DAY_SECONDS": str(self.day_seconds),
             "STORE_KEY": self.keys.access_key,
             "STORE_SECRET": self.keys.secret_key,
             "WRITER_KEY": self.writer.access_key,
@@ -376,14 +379,17 @@ def main() -> None:
     up.add_argument("kind", choices=KINDS)
     up.add_argument("name")
     up.add_argument("--network", default="bridge")
-    up.add_argument("--disk", action="store_true", help="s3: keep the data in a file instead of in memory")
+    up.add_argument("--disk", action="store_true", default=None, help="s3: keep the data in a file, not in memory")
+    up.add_argument("--day-seconds", type=int, help="s3: the length of a day of lifecycle rules")
+    up.add_argument("--size-mb", type=int, help="sftp: how much it holds")
     commands.add_parser("down").add_argument("name")
     words = parser.parse_args()
     if words.command == "down":
         hosts.remove(words.name)
         return
-    extra = {"disk": True} if words.disk else {}
-    print(json.dumps(KINDS[words.kind](words.name, words.network, **extra).start().describe(), indent=1))
+    options = {name: getattr(words, name) for name in ("disk", "day_seconds", "size_mb")}
+    given = {name: value for name, value in options.items() if value is not None}
+    print(json.dumps(KINDS[words.kind](words.name, words.network, **given).start().describe(), indent=1))
 
 
 if __name__ == "__main__":

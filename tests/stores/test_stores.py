@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -168,16 +169,54 @@ def test_s3_fills_up_and_has_room_again(s3: RgwStore, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="b", Body=bytes(MIB))
 
 
-def test_s3_on_disk_survives_a_kill(network: str) -> None:
-    store = RgwStore("bulwark-stores-disk", network, disk=True)
-    store.stop()
+def test_s3_refuses_who_was_suspended(s3: RgwStore, bucket: str) -> None:
+    s3.admin("user", "suspend", "--uid=owner")
     try:
-        store.start().client().create_bucket(Bucket="kept")
-        store.client().put_object(Bucket="kept", Key="a", Body=b"x")
-        hosts.docker("kill", store.name)
-        assert store.start().client().get_object(Bucket="kept", Key="a")["Body"].read() == b"x"
+        with pytest.raises(ClientError) as error:
+            s3.client().list_objects_v2(Bucket=bucket)
     finally:
-        store.stop()
+        s3.admin("user", "enable", "--uid=owner")
+    assert refused(error) == "UserSuspended"
+    assert s3.client().list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.fixture(scope="module")
+def on_disk(network: str) -> Iterator[RgwStore]:
+    store = RgwStore(f"{network}-disk", network, disk=True, day_seconds=2)
+    store.stop()
+    yield store.start()
+    store.stop()
+
+
+def test_s3_does_what_lifecycle_rules_say(on_disk: RgwStore) -> None:
+    client, bucket = on_disk.client(), "ruled"
+    client.create_bucket(Bucket=bucket)
+    common = {"Status": "Enabled", "Filter": {"Prefix": "short/"}}
+    rules = [
+        {"ID": "objects", **common, "Expiration": {"Days": 1}},
+        {"ID": "uploads", **common, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+    ]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+    for folder in ("short", "long"):
+        client.put_object(Bucket=bucket, Key=f"{folder}/a", Body=b"x")
+        client.create_multipart_upload(Bucket=bucket, Key=f"{folder}/b")
+
+    def left() -> list[str]:
+        objects = client.list_objects_v2(Bucket=bucket)["Contents"]
+        uploads = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+        return [one["Key"] for one in objects + uploads]
+
+    deadline = time.monotonic() + 30
+    while len(left()) > 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left() == ["long/a", "long/b"]
+
+
+def test_s3_on_disk_survives_a_kill(on_disk: RgwStore) -> None:
+    on_disk.client().create_bucket(Bucket="kept")
+    on_disk.client().put_object(Bucket="kept", Key="a", Body=b"x")
+    hosts.docker("kill", on_disk.name)
+    assert on_disk.start().client().get_object(Bucket="kept", Key="a")["Body"].read() == b"x"
 
 
 # -- S3 behind the proxy ----------------------------------------------------------------------------------------------

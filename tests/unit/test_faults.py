@@ -156,9 +156,14 @@ def test_answers_as_s3_does(client: Client, status: int, said: str) -> None:
 
 def test_answers_as_b2_does(client: Client, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "speaks_json", True)
-    client.rules({"do": "answer", "status": 503})
-    body = json.loads(client.ask("POST", "/upload", b"x")[1])
-    assert (body["status"], body["code"]) == (503, "service_unavailable")
+    for rule, said in (
+        ({"status": 503}, "service_unavailable"),
+        ({"status": 500}, "internal_error"),
+        ({"status": 403, "code": "storage_cap_exceeded"}, "storage_cap_exceeded"),
+    ):
+        client.rules({"do": "answer", **rule})
+        body = json.loads(client.ask("POST", "/upload", b"x")[1])
+        assert (body["status"], body["code"]) == (rule["status"], said)
 
 
 def test_cuts_the_request(client: Client) -> None:
