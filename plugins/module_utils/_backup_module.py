@@ -13,14 +13,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-# A module takes along what is imported by name; the library imports these by the name of a store or a kind.
-from ._backup import kind_command, kind_files, store_b2, store_local, store_s3, store_sftp  # noqa: F401
+from ._backup import kind_command, kind_files, store_b2, store_local, store_s3, store_sftp
 from ._backup.errors import BackupError
 from ._backup.jobs import Agent
 from ._backup.progress import Progress
 from ._backup.settings import ENDPOINTS, STORE_KINDS, Settings, StoreSettings, check_store, from_dict
 from ._backup.stores import open_store
 
+# A module takes along what is imported by name; the library loads these when a store or a job asks for them.
+TAKEN_ALONG = (kind_command, kind_files, store_b2, store_local, store_s3, store_sftp)
 STATE_DIR = "/var/lib/bulwark-backup"
 CHOICES = {"kind": list(STORE_KINDS), "provider": sorted(ENDPOINTS)}
 

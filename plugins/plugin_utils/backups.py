@@ -381,13 +381,13 @@ def pair(options: dict[str, Any], name: str, description: str, job: Job, delay: 
     return [entry, timer(f"{name}.timer", description, calendar, delay)] if calendar else [entry]
 
 
-def backups_calls(lines: list[str], unit: str, names: list[str]) -> list[dict[str, Any]]:
+def backups_calls(files: list[dict[str, Any]], unit: str, names: list[str]) -> list[dict[str, Any]]:
     """Entries for the role C(systemd_unit) that start the services of some jobs, or of all, one after the other.
 
-    @param lines: what C(systemctl list-unit-files) prints, so that a runbook needs to know no role's jobs
+    @param files: unit files of the host, as ansible.builtin.find returns them
     @param unit: C(bulwark-backup) or C(bulwark-drill)
     """
-    known = re.findall(rf"^{unit}@(\S+)\.service\b", "\n".join(lines), re.MULTILINE)
+    known = sorted(Path(one["path"]).stem.removeprefix(f"{unit}@") for one in files)
     for name in names:
         if name not in known:
             raise AnsibleFilterError(
