@@ -78,7 +78,9 @@ def test_every_alert_says_whom_it_hits_and_what_to_do(file, rule):
 def test_the_metrics_of_backups_can_be_read(promtool):
     """Of a job of which all is known, and of one that never ran."""
     state = {
-        **dict.fromkeys(("last_attempt", "last_success", "last_drill_attempt", "last_good_drill"), 1_795_000_000.25),
+        **dict.fromkeys(
+            ("since", "last_attempt", "last_success", "last_drill_attempt", "last_good_drill"), 1_795_000_000.25
+        ),
         **dict.fromkeys(("seconds", "plain_bytes", "stored_bytes", "drill_seconds", "backups", "backup_bytes"), 12),
         **dict.fromkeys(("last_prune_attempt", "unfinished", "clock_skew_seconds"), -0.5),
         **dict.fromkeys(("error", "drill_error", "prune_error"), "broken"),

@@ -9,6 +9,7 @@ What C(jobs) remembers of a job and this is made of; times are seconds since 197
 - C(last_drill_attempt), C(drill_error), C(last_good_drill), C(drill_seconds): wherever it was drilled
 - C(last_prune_attempt), C(prune_error), C(last_prune): the last is that of the newest good one
 - C(backups), C(backup_bytes), C(tier_bytes), C(unfinished): what the store holds, see C(holdings)
+- C(since): when the job was first heard of
 - C(errors): how many runs, prunes and drills have failed, by C(reason)
 """
 
@@ -30,7 +31,7 @@ from .errors import (
     StoreError,
 )
 from .settings import Job, Settings
-from .state import lock, read_states, replace
+from .state import lock, read_states, remember, replace
 
 State = Mapping[str, Any]
 # Further labels and the number; none while there is nothing to say.
@@ -98,6 +99,7 @@ def limit(of: Callable[[Job], float]) -> Of:
 
 METRICS: dict[str, Metric] = {
     "info": Metric("gauge", "The jobs there are.", lambda settings, job, state: [({"store": settings.store.kind}, 1)]),
+    "since_timestamp_seconds": Metric("gauge", "When the job was first heard of.", value("since")),
     "max_age_seconds": Metric(
         "gauge",
         "The newest backup must not be older.",
@@ -190,6 +192,14 @@ def escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
+def known_states(settings: Settings, now: float) -> Mapping[str, State]:
+    """The states of the jobs. New ones are known from now on, so that one that never runs is missed in time."""
+    for job in settings.jobs:
+        if "since" not in read_states(settings.state_dir).get(job.name, {}):
+            remember(settings.state_dir, job.name, since=now)
+    return read_states(settings.state_dir)
+
+
 def publish(settings: Settings, say: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
     """Writes the textfile from the states as they are now. What goes wrong here is said and fails nothing."""
     if not settings.metrics_file:
@@ -197,7 +207,7 @@ def publish(settings: Settings, say: Callable[[str], None], clock: Callable[[], 
     try:
         # Two jobs that end together: without the lock, the older states could be written last.
         with lock(settings.state_dir, "metrics", wait_seconds=60):
-            text = lines(settings, read_states(settings.state_dir), clock())
+            text = lines(settings, known_states(settings, clock()), clock())
             # Not for the agent alone; the exporter is somebody else, and reads no name of a half one.
             replace(Path(settings.metrics_file), text, 0o644)
     except (OSError, BusyError) as error:

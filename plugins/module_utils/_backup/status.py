@@ -55,13 +55,13 @@ def store_problems(state: State) -> list[str]:
 
 def drill_problems(job: Job, state: State, now: float) -> list[str]:
     found = []
-    age = now - state.get("last_good_drill", 0)
+    age = now - state.get("last_good_drill", state.get("since", now))
     if state.get("drill_error"):
         found.append(f"The last drill failed: {state['drill_error']}")
-    elif "last_good_drill" not in state:
-        found.append(f"It was never restored: bulwark-backup drill {job.name}, or on the host that drills")
-    elif age > job.max_drill_age_days * 86400:
+    elif age > job.max_drill_age_days * 86400 and "last_good_drill" in state:
         found.append(f"The newest good drill is {seconds_text(age)} old, {job.max_drill_age_days} d are allowed")
+    elif age > job.max_drill_age_days * 86400:
+        found.append(f"It was never restored: bulwark-backup drill {job.name}, here or on the host that drills")
     return found
 
 

@@ -151,6 +151,15 @@ def test_holdings():
     assert found == {"backups": 3, "backup_bytes": 7, "tier_bytes": {"daily": 3, "dropped": 4}, "unfinished": 3}
 
 
+def test_a_job_that_never_ran_is_known_from_the_first_file_on(tmp_path):
+    """So that one that never runs is missed in time, and not before."""
+    how = settings(state_dir=str(tmp_path), metrics_file=str(tmp_path / "x.prom"))
+    for now in (NOW, NOW + 100):
+        metrics.publish(how, pytest.fail, lambda now=now: now)
+        assert samples((tmp_path / "x.prom").read_text())["since_timestamp_seconds"] == NOW
+    assert samples((tmp_path / "x.prom").read_text(), "crm")["since_timestamp_seconds"] == NOW
+
+
 def test_publish_is_for_everybody_to_read(tmp_path):
     """Whatever the mask of the unit says."""
     target = tmp_path / "bulwark-backup.prom"

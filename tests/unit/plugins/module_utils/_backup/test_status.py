@@ -63,7 +63,6 @@ def test_the_table_has_problems_first_and_says_what_to_do():
         "",
         "! analytics",
         "  There is no backup yet: bulwark-backup run analytics",
-        "  It was never restored: bulwark-backup drill analytics, or on the host that drills",
     ]
 
 
@@ -82,7 +81,7 @@ def test_what_goes_well_is_silent():
         ({"clock_skew_seconds": -1200}, "This host's clock and the store's differ by 20 min: timedatectl"),
         ({"drill_error": "No room."}, "The last drill failed: No room."),
         ({"last_good_drill": NOW - 9 * 86400}, "The newest good drill is 9 d old, 8 d are allowed"),
-        ({"last_good_drill": None}, "It was never restored"),
+        ({"last_good_drill": None, "since": NOW - 9 * 86400}, "It was never restored: bulwark-backup drill shop"),
     ],
 )
 def test_each_problem(changes, words):
@@ -95,6 +94,8 @@ def test_each_problem(changes, words):
     [
         {"last_success": NOW - 25 * HOUR},
         {"last_good_drill": NOW - 7 * 86400},
+        {"last_good_drill": None},
+        {"last_good_drill": None, "since": NOW - 7 * 86400},
         {"clock_skew_seconds": None},
         {"clock_skew_seconds": 59},
     ],
@@ -111,7 +112,7 @@ def test_limits_that_nobody_set():
 
 def test_a_drill_host_judges_drills_only():
     assert not problems(Job("crm", "postgres", host="db2"), last_success=None, prune_error="x", error="y")
-    assert problems(Job("crm", "postgres", host="db2"), last_good_drill=None)
+    assert problems(Job("crm", "postgres", host="db2"), last_good_drill=None, since=1.0)
 
 
 @pytest.fixture
