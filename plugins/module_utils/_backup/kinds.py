@@ -34,8 +34,8 @@ class Stream:
 
     @param name: such as C(shop.dump)
     @param expected_bytes: about how many bytes it will give, for progress and the size of parts; 0 = not known
-    @param evidence: goes to the manifest, which everybody who sees the store can read: numbers and sums, no names from
-        the data; the kind may still add to it until its generator ends
+    @param evidence: goes to the manifest, which everybody who sees the store can read: numbers and sums, nothing from
+        the data itself; the kind may still add to it until its generator ends
     @param ok_status: exit statuses that mean success
     @param tap: sees every piece of the output as it passes, in order, in the thread that reads it
     @param status: how the command ended, set by the flow before the kind goes on
