@@ -61,7 +61,7 @@ NAME_BYTES = 63
 RESTORE_LOCK = "SELECT to_jsonb(pg_try_advisory_lock(hashtext('bulwark-backup restore')));"
 LIST = """
 SELECT jsonb_agg(datname ORDER BY datname) FROM pg_catalog.pg_database
-WHERE NOT datistemplate AND datallowconn AND datconnlimit <> -2
+WHERE NOT datistemplate AND datallowconn AND datconnlimit <> -2;
 """
 
 
@@ -71,11 +71,11 @@ WHERE NOT datistemplate AND datallowconn AND datconnlimit <> -2
 def streams(context: Context) -> Iterator[Stream]:
     wanted = options(context.job)
     server = Server(wanted["socket_dir"], wanted["port"], wanted["user"])
-    databases = chosen(context.job.name, wanted["databases"], server.ask("template1", LIST) or [])
+    with Session(server, "template1") as session:
+        databases = chosen(context.job.name, wanted["databases"], session.one(LIST))
+        major = int(session.one(postgres.ABOUT_DATABASE)["major"])
     for assertion in context.job.assertions:
         postgres.place_assertion(assertion, databases)
-    with Session(server, "template1") as session:
-        major = int(session.one(postgres.ABOUT_DATABASE)["major"])
     yield Stream(GLOBALS, dump_globals(server, major))
     yield Stream(DATABASES, server.psql("template1", "-c", postgres_globals.DATABASES))
     for name in databases:
@@ -348,7 +348,7 @@ class Place:
             if self.session.one(RESTORE_LOCK) is not True:
                 raise BusyError("Another restore into this server is running; wait for its end.")
             self.about = self.session.one(postgres.ABOUT_DATABASE)
-            self.present = set(self.session.one(LIST + ";"))
+            self.present = set(self.session.one(LIST))
             self.sweep()
         except BaseException:
             self.close()
@@ -538,5 +538,4 @@ def undo(context: Context, server: Server, kept: str, database: str) -> list[str
 
 
 def tools() -> Mapping[str, Command]:
-    newest = list(postgres.installed("pg_dump").values())
-    return {"pg_dump": Command((newest[-1] if newest else "pg_dump", "--version"))}
+    return {"pg_dump": Command((postgres.newest("pg_dump"), "--version"))}

@@ -107,6 +107,11 @@ def program(name: str, major: int) -> str:
     raise SourceError(f"{name} of PostgreSQL {major} or later is needed, and this host does not have it ({here}).")
 
 
+def newest(name: str) -> str:
+    """The program of the newest major; clients talk to all older servers."""
+    return (list(installed(name).values()) or [name])[-1]
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server on this host.
@@ -125,7 +130,7 @@ class Server:
         return " ".join(f"{key}='{word}'" for key, word in quoted.items())
 
     def psql(self, database: str, *words: str) -> Command:
-        argv = (program("psql", 0), "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo(database), *words)
+        argv = (newest("psql"), "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo(database), *words)
         return Command(argv, self.user, {"PGCLIENTENCODING": "UTF8", "PGAPPNAME": "bulwark-backup"})
 
     def ask(self, database: str, sql: str) -> Any:
