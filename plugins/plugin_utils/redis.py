@@ -116,6 +116,19 @@ def reachable(addresses: list[str]) -> str:
     return (named or ["127.0.0.1"])[0]
 
 
+def connection(one: dict[str, Any]) -> dict[str, Any]:
+    """How the backup reaches an instance, whose own settings may have put a socket or TLS in the place of its port."""
+    settings = {name: str(value) for name, value in (one.get("settings") or {}).items()}
+    if "unixsocket" in settings:
+        return {"socket": settings["unixsocket"]}
+    place = {"address": reachable(one.get("addresses", [])), "port": int(one.get("port", 6379))}
+    if settings.get("tls-port", "0") == "0":
+        return place
+    files = {"ca_file": "tls-ca-cert-file", "cert_file": "tls-cert-file", "key_file": "tls-key-file"}
+    named = {option: settings[name] for option, name in files.items() if name in settings}
+    return {**place, "port": int(settings["tls-port"]), "tls": True, **named}
+
+
 def redis_backup_jobs(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A backup for each broker; a cache can be lost."""
     return [
@@ -124,8 +137,7 @@ def redis_backup_jobs(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "kind": "redis",
             "user": BACKUP_USER,
             "password": backup_password(one["users"]),
-            "address": reachable(one.get("addresses", [])),
-            "port": int(one.get("port", 6379)),
+            **connection(one),
             "unit": f"redis@{one['name']}.service",
             "config_file": f"/etc/redis/{one['name']}.conf",
         }

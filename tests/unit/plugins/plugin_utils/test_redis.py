@@ -144,5 +144,19 @@ def test_a_broker_is_backed_up_by_a_user_who_may_do_nothing_else():
     assert PASSWORD not in job["password"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"unixsocket": "/run/redis/b.sock"}, {"socket": "/run/redis/b.sock"}),
+        ({"tls-port": 6390, "tls-ca-cert-file": "/ca"}, {"tls": True, "port": 6390, "ca_file": "/ca"}),
+        ({"tls-port": 0}, {"port": 6379}),
+    ],
+)
+def test_the_backup_takes_the_way_that_the_settings_leave(settings: dict[str, Any], expected: dict[str, Any]):
+    (job,) = redis.redis_backup_jobs([{"name": "broker", "users": [APP], "settings": settings}])
+    assert {name: job[name] for name in expected} == expected
+    assert ("tls" in job, "address" in job) == ("tls" in expected, "socket" not in expected)
+
+
 def test_an_instance_without_a_password_publishes_no_backup():
     assert redis.redis_backup_jobs([{"name": "broker", "users": [{"name": "app"}]}, {"name": "empty"}]) == []
