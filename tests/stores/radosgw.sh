@@ -8,8 +8,9 @@ set -eu
 [ -e /.dockerenv ] || { echo "This fills /etc/ceph and /data: it runs in a container of its own only." >&2; exit 1; }
 rm -f /store/ready
 until [ -s /store/cert.pem ]; do sleep 0.1; done
-[ "$STORE_KIND" = bluestore ] || rm -rf /data/*
-fresh=; [ -e /data/mon ] || fresh=yes
+# What was not made to its end is made again.
+fresh=
+[ "$STORE_KIND" = bluestore ] && [ -e /data/made ] || { fresh=yes; rm -rf /data/*; }
 mkdir -p /data/mon /data/osd /data/rgw /run/ceph /etc/ceph
 [ -z "$fresh" ] || cat /proc/sys/kernel/random/uuid >/data/fsid
 
@@ -59,7 +60,7 @@ as_root=(--setuser root --setgroup root)
 admin() { radosgw-admin -n client.rgw.store "$@"; }
 
 if [ "$fresh" ]; then
-  monmaptool --create --add a 127.0.0.1:6789 --fsid "$(cat /data/fsid)" /run/monmap >/dev/null
+  monmaptool --clobber --create --add a 127.0.0.1:6789 --fsid "$(cat /data/fsid)" /run/monmap >/dev/null
   ceph-mon -i a --mkfs --monmap /run/monmap
 fi
 ceph-mon -i a -f "${as_root[@]}" &
@@ -84,6 +85,7 @@ until (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; do kill -0 $!; sleep 0.1; do
 if [ "$fresh" ]; then
   admin user create --uid=owner --display-name=owner --access-key="$STORE_KEY" --secret-key="$STORE_SECRET" >/dev/null
   admin user create --uid=writer --display-name=writer --max-buckets=-1 --access-key="$WRITER_KEY" --secret-key="$WRITER_SECRET" >/dev/null
+  touch /data/made
 fi
 python3 /opt/stores/faults.py --tls /store/cert.pem /store/key.pem &
 until (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; do kill -0 $!; sleep 0.1; done

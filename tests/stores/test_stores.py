@@ -219,6 +219,17 @@ def test_s3_on_disk_survives_a_kill(on_disk: RgwStore) -> None:
     assert on_disk.start().client().get_object(Bucket="kept", Key="a")["Body"].read() == b"x"
 
 
+def test_s3_in_memory_is_fresh_after_a_kill(network: str) -> None:
+    store = RgwStore(f"{network}-brief", network)
+    store.stop()
+    try:
+        store.start().client().create_bucket(Bucket="gone")
+        hosts.docker("kill", store.name)
+        assert store.start().client().list_buckets()["Buckets"] == []
+    finally:
+        store.stop()
+
+
 # -- S3 behind the proxy ----------------------------------------------------------------------------------------------
 
 
