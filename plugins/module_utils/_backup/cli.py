@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     chosen = argparse.ArgumentParser(add_help=False)
     chosen.add_argument("--backup", default="latest", metavar="ID", help="a backup as 'list' names it; latest")
     chosen.add_argument("--host", default="", help="whose backup; this host's")
+    chosen.add_argument("--identity", default="", metavar="FILE", help="the private key, if the settings name none")
     chosen.add_argument(
         "--passphrase", action="store_true", help="ask for the passphrase instead of using the key file"
     )
@@ -102,7 +103,8 @@ class Command:
 
     @property
     def settings(self) -> Settings:
-        return load(self.arguments.settings)
+        loaded, identity = load(self.arguments.settings), getattr(self.arguments, "identity", "")
+        return replace(loaded, identity_file=identity) if identity else loaded
 
     @property
     def agent(self) -> Agent:
