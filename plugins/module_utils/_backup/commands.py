@@ -91,7 +91,10 @@ class Process:
     def end(self) -> None:
         """Stops it, then closes its pipes: whoever reads them is to find no end before it has ended."""
         self.stop()
-        for pipe in (self.popen.stdin, self.popen.stdout):
+        self.wait()
+        # A child that has left the group may still hold the other end of this one, so the listener may still read it.
+        heard = [] if self.listener.is_alive() else [self.popen.stderr]
+        for pipe in (self.popen.stdin, self.popen.stdout, *heard):
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()

@@ -90,11 +90,12 @@ class Uploader(threading.Thread):
     """Sends parts in a thread of its own, where the upload lives from C(begin) to its end.
 
     @param begin: starts the upload; called when the first part is there
+    @param broken: called when it has failed
     """
 
-    def __init__(self, begin: Callable[[], Upload], part_bytes: int) -> None:
+    def __init__(self, begin: Callable[[], Upload], part_bytes: int, broken: Callable[[], None]) -> None:
         super().__init__(name="uploader", daemon=True)
-        self.begin, self.part_bytes = begin, part_bytes
+        self.begin, self.part_bytes, self.broken = begin, part_bytes, broken
         self.free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self.full: queue.SimpleQueue[tuple[bytearray, int] | None] = queue.SimpleQueue()
         self.made = 0
@@ -125,8 +126,8 @@ class Uploader(threading.Thread):
                 return
         except BaseException as error:
             self.error = error
-            for _buffer in range(BUFFERS):
-                self.free.put(None)
+            self.free.put(None)
+            self.broken()
         if upload:
             # Its first error is the one to report.
             with contextlib.suppress(BackupError):
@@ -151,9 +152,9 @@ class Uploader(threading.Thread):
 class Collector(threading.Thread):
     """Reads what the last program writes, and fills parts with it."""
 
-    def __init__(self, uploader: Uploader, sealer: Process, source: Process) -> None:
+    def __init__(self, uploader: Uploader, source: IO[bytes], broken: Callable[[], None]) -> None:
         super().__init__(name="collector", daemon=True)
-        self.uploader, self.sealer, self.source = uploader, sealer, source
+        self.uploader, self.source, self.broken = uploader, source, broken
         self.sum = Sum()
         self.error: BaseException | None = None
 
@@ -165,20 +166,14 @@ class Collector(threading.Thread):
             self.error = error
             self.broken()
 
-    def broken(self) -> None:
-        """Nobody waits for the rest: whoever makes it is to stop."""
-        self.sealer.signal(signal.SIGKILL)
-        self.source.stop()
-
     def fill(self) -> bool:
         """One part; whether there may be more."""
         buffer = self.uploader.buffer()
         if buffer is None:
-            self.broken()
             return False
         view, length = memoryview(buffer), 0
         while length < len(buffer):
-            count = os.readv(self.sealer.stdout.fileno(), [view[length:]])
+            count = os.readv(self.source.fileno(), [view[length:]])
             if not count:
                 break
             self.sum.add(view[length : length + count])
@@ -202,8 +197,14 @@ def store_stream(store: Store, key: str, stream: Stream, sealing: Sealing, advan
         stack.callback(sealer.end)
         source = Process(stream.command, stdout=subprocess.PIPE)
         stack.callback(source.end)
-        uploader = Uploader(lambda: store.begin(key, size), size)
-        collector = Collector(uploader, sealer, source)
+
+        def broken() -> None:
+            """Nobody waits for the rest: whoever makes it is to stop."""
+            sealer.signal(signal.SIGKILL)
+            source.stop()
+
+        uploader = Uploader(lambda: store.begin(key, size), size, broken)
+        collector = Collector(uploader, sealer.stdout, broken)
         uploader.start()
         collector.start()
         try:

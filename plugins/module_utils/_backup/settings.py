@@ -184,8 +184,8 @@ def check_store(store: StoreSettings, where: str = "store") -> None:
 def did_you_mean(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, 1)
     if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known are {', '.join(sorted(known))}" if known else ""
+        return f" (did you mean {near[0]!r}?)"
+    return f" (known are {', '.join(sorted(known))})" if known else ""
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str, *, lenient: bool = False) -> T:
@@ -243,16 +243,22 @@ def of_host(job: Job, host: str) -> Job:
 
 
 def checked(settings: Settings) -> Settings:
-    """The same settings, if their names can be those of objects and files.
+    """The same settings, if the store is whole, and names can be those of objects and files.
 
     @raises SettingsError: if they cannot
     """
+    check_store(settings.store)
+    if settings.prune_store:
+        check_store(settings.prune_store, "prune_store")
     words = [("host", settings.host)]
     for job in settings.jobs:
         words += [("name of a job", job.name), (f"host of job {job.name}", job.host or settings.host)]
     for what, word in words:
         if not re.fullmatch(WORD, word):
             raise SettingsError(f"The {what} may hold letters, digits, '.', '_' and '-' only, not {word!r}.")
+    if not 1 <= settings.zstd_level <= 19:
+        # Above it, zstd takes hundreds of MiB.
+        raise SettingsError(f"zstd_level must be from 1 to 19, not {settings.zstd_level}.")
     names = [job.name for job in settings.jobs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
