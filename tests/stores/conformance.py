@@ -10,7 +10,7 @@ import pytest
 
 from plugins.module_utils._backup.errors import ExistsError, NotFoundError
 from plugins.module_utils._backup.retry import Retry
-from plugins.module_utils._backup.stores import Entry, Store, rights
+from plugins.module_utils._backup.stores import Entry, Store
 
 MIB = 2**20
 # The smallest part that S3 and B2 take.
@@ -155,8 +155,3 @@ class Conformance:
         # A name that is free again is a name like any other.
         store.put(f"{folder}a", b"y")
         assert content(store, f"{folder}a") == b"y"
-
-    def test_full_rights(self, store: Store, folder: str) -> None:
-        assert set(rights(store, folder).values()) == {""}
-        assert keys(store, folder) == []
-        assert list(store.unfinished(folder)) == []

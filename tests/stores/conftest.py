@@ -45,4 +45,4 @@ def native_b2(network: str) -> Iterator[B2Store]:
 
 @pytest.fixture(scope="session")
 def box(network: str) -> Iterator[SftpStore]:
-    yield from running(SftpStore(f"{network}-box", network, size_mb=64))
+    yield from running(SftpStore(f"{network}-box", network, size_mb=512))

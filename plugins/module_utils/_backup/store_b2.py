@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds, trusted
+from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -278,7 +278,7 @@ def refusal(settings: StoreSettings, error: Any, operation: str, key: str) -> St
     """What B2 answered in place of doing it, in words."""
     from b2sdk.v2 import exception as b2
 
-    where, wanted = settings.label, f"{operation.replace('_', ' ')}{f' of {key}' if key else ''}"
+    where, wanted = settings.label, task(operation, key)
     said = " ".join(str(error).split())
     if isinstance(error, b2.ClockSkew):
         return StoreError(f"This host's clock is not that of {where} ({said}): set the clock (chrony).")
@@ -286,10 +286,11 @@ def refusal(settings: StoreSettings, error: Any, operation: str, key: str) -> St
         return NotFoundError(f"{where} has no {key or 'such object'}.")
     if isinstance(error, b2.InvalidAuthToken):
         return DeniedError(f"{where} does not take this key: correct access_key and secret_key, or make a new one.")
-    if isinstance(error, (b2.Unauthorized, b2.AccessDenied, b2.SSECKeyError, b2.RestrictedBucket)):
+    denied = isinstance(error, (b2.Unauthorized, b2.AccessDenied, b2.SSECKeyError, b2.RestrictedBucket))
+    if denied or (isinstance(error, b2.UnknownError) and re.search(r"\b40[13] ", said)):
         if operation == "log_in":
             return DeniedError(f"{where} does not take this key, or it is for another bucket ({said}).")
-        return DeniedError(f"{where} does not allow this key the {wanted} ({said}).")
+        return DeniedError(f"{where} does not allow this key to {wanted} ({said}).")
     if isinstance(error, (b2.StorageCapExceeded, b2.TransactionCapExceeded, b2.CapExceeded)):
         return StoreError(f"{where} is full: the account's cap is reached ({said}): raise it, or prune.")
     if isinstance(error, b2.B2ConnectionError):
@@ -299,8 +300,8 @@ def refusal(settings: StoreSettings, error: Any, operation: str, key: str) -> St
     if strange or error.should_retry_http() or error.should_retry_upload():
         asked = str(getattr(error, "retry_after_seconds", "") or "")
         seconds = float(asked) if asked.isdigit() else 0
-        return StoreError(f"{where} could not do it now: {wanted}: {said}.", transient=True, after_seconds=seconds)
-    return StoreError(f"{where} refused the {wanted}: {said}.")
+        return StoreError(f"{where} could not {wanted} now ({said}).", transient=True, after_seconds=seconds)
+    return StoreError(f"{where} refused to {wanted} ({said}).")
 
 
 def disturbance(settings: StoreSettings, said: str) -> StoreError:

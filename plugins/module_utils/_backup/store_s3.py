@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds, trusted
+from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -256,10 +256,11 @@ def delete_named(store: S3Store, objects: list[dict[str, str]]) -> list[str]:
 
 def refusal(settings: StoreSettings, answer: Mapping[str, Any], operation: str, key: str) -> StoreError:
     """What a store answered in place of doing it, in words."""
-    where, wanted = settings.label, f"{operation.replace('_', ' ')}{f' of {key}' if key else ''}"
+    where, wanted = settings.label, task(operation, key)
     code, said = (str(answer.get("Error", {}).get(name) or "") for name in ("Code", "Message"))
     state = answer.get("ResponseMetadata", {})
     status, headers = int(state.get("HTTPStatusCode", 0)), state.get("HTTPHeaders", {})
+    why = " ".join(word for word in (str(status), code, said) if word)
     off = skew_seconds(headers.get("date", ""))
     # A wrong clock looks like a wrong key to some.
     if code == "RequestTimeTooSkewed" or (status == 403 and abs(off) > SKEW_SECONDS):
@@ -282,18 +283,16 @@ def refusal(settings: StoreSettings, answer: Mapping[str, Any], operation: str, 
     if code in SUSPENDED:
         return DeniedError(f"The account at {where} is suspended ({code}): see the provider's console.")
     if code in FULL or status == 507:
-        return StoreError(f"{where} is full ({code or status} {said}): raise its limit, or prune.")
+        return StoreError(f"{where} is full ({why}): raise its limit, or prune.")
     if code in WRONG_REGION:
-        return StoreError(f"The bucket {settings.bucket} is in another region than {settings.region} ({said}).")
+        return StoreError(f"The bucket {settings.bucket} is in another region than {settings.region} ({why}).")
     if code in TRANSIENT or (status >= 500 and status not in NEVER_TRANSIENT) or status in (408, 429):
-        return StoreError(
-            f"{where} could not do it now: {wanted}: {status} {code}.", transient=True, after_seconds=wait(headers)
-        )
+        return StoreError(f"{where} could not {wanted} now ({why}).", transient=True, after_seconds=wait(headers))
     if status in (401, 403):
-        return DeniedError(f"{where} does not allow this key the {wanted} ({code} {said}).")
+        return DeniedError(f"{where} does not allow this key to {wanted} ({why}).")
     if code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall"):
-        return StoreError(f"{where} does not have the parts that were sent to it ({code} {said}): {wanted}.")
-    return StoreError(f"{where} refused the {wanted}: {status} {code} {said}".rstrip() + ".")
+        return StoreError(f"{where} does not have the parts that were sent to it ({why}), so it could not {wanted}.")
+    return StoreError(f"{where} refused to {wanted} ({why}).")
 
 
 def disturbance(settings: StoreSettings, error: Exception) -> StoreError:

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import importlib
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from .errors import DeniedError
 from .settings import StoreSettings, check_store
 
 # Equal parts, for R2; 10,000 of them at most, for S3.
@@ -97,6 +96,22 @@ def part_bytes(expected_bytes: int) -> int:
     return max(PART_BYTES, -(-wanted // 2**20) * 2**20)
 
 
+# What the first word of a client library's call means for an object.
+VERBS = {
+    **dict.fromkeys(("put", "create", "upload", "complete", "start", "finish"), "store"),
+    **dict.fromkeys(("get", "head", "download"), "read"),
+    **dict.fromkeys(("abort", "cancel"), "abort"),
+}
+
+
+def task(operation: str, key: str) -> str:
+    """How messages name a call: C(store shop.dump), C(put bucket lifecycle)."""
+    first = operation.partition("_")[0]
+    if key:
+        return f"{VERBS.get(first, first)} {key}"
+    return f"{first} objects" if first in ("list", "delete") else operation.replace("_", " ")
+
+
 def trusted(settings: StoreSettings) -> str | bool:
     """The file with the CAs: else the host's own, because a CA of one's own was added there and not to certifi's."""
     return settings.ca_file or ssl.get_default_verify_paths().cafile or True
@@ -110,34 +125,3 @@ def holds(store: Store, key: str, data: bytes) -> bool:
             return False
         rest = rest[len(piece) :]
     return not rest
-
-
-def rights(store: Store, folder: str) -> dict[str, str]:
-    """What the credentials may do below a folder, tried out: the refusal in words, or "" for what they may.
-
-    The object that it stores for that is always the same, so a key that may not delete leaves one behind, not many.
-    @raises StoreError: if the store cannot be used at all
-    """
-    key, data = f"{folder}probe", b"Whether these credentials may write, read and delete.\n"
-
-    def upload() -> None:
-        begun = store.begin(key, PART_BYTES)
-        begun.part(1, data)
-        begun.abort()
-
-    # In this order: each needs what the one before it has stored.
-    tries: dict[str, Callable[[], object]] = {
-        "list": lambda: next(iter(store.list(folder)), None),
-        "write": lambda: store.put(key, data),
-        "upload": upload,
-        "read": lambda: holds(store, key, data),
-        "delete": lambda: store.delete([key]),
-    }
-    found = {}
-    for name, attempt in tries.items():
-        try:
-            attempt()
-            found[name] = ""
-        except DeniedError as error:
-            found[name] = str(error)
-    return found
