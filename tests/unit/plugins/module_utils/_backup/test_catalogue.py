@@ -58,7 +58,7 @@ def test_no_manifest_is_read_for_it(store: MemoryStore) -> None:
 
 
 def test_size_and_drills_are_in_the_listing(store: MemoryStore) -> None:
-    record = list(catalogue.catalogue(store, "h1", "shop"))[0]
+    record = next(catalogue.catalogue(store, "h1", "shop"))
     assert record.drills == ["drill-20260301T040000Z.json", "drill-20260308T040000Z.json"]
     assert record.stored_bytes == sum(
         len(data) for key, (data, _at) in store.objects.items() if "h1/shop/20260301" in key
@@ -83,5 +83,5 @@ def test_a_swapped_manifest_is_noticed(store: MemoryStore) -> None:
 def test_a_lost_manifest_is_said(store: MemoryStore) -> None:
     record = next(catalogue.catalogue(store, "h1", "files"))
     del store.objects[catalogue.key_of(store, record, "manifest.json")]
-    with pytest.raises(IntegrityError, match="manifest.json is missing"):
+    with pytest.raises(IntegrityError, match=r"manifest.json is missing"):
         catalogue.manifest(store, record)

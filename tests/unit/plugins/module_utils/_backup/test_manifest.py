@@ -50,5 +50,5 @@ def test_what_was_cut_or_overwritten_is_no_manifest(data: bytes) -> None:
 
 
 def test_a_member_that_is_not_there_is_said_with_those_that_are() -> None:
-    with pytest.raises(IntegrityError, match="has no member 'other'; it has shop.dump, globals.sql"):
+    with pytest.raises(IntegrityError, match=r"has no member 'other'; it has shop.dump, globals.sql"):
         from_json(FORMAT_1, "x").member("other")

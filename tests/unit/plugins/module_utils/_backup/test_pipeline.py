@@ -47,7 +47,12 @@ def shell(script: str, **options: object) -> Stream:
 
 
 def noise(count: int) -> Stream:
-    script = f"import random, sys; r = random.Random(1)\nfor _ in range({count}): sys.stdout.buffer.write(r.randbytes(2**20))"
+    script = f"""
+import random, sys
+r = random.Random(1)
+for _ in range({count}):
+    sys.stdout.buffer.write(r.randbytes(2**20))
+"""
     return Stream("m", Command((sys.executable, "-c", script)))
 
 

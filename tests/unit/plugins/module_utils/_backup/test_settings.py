@@ -70,7 +70,7 @@ def test_names_that_cannot_be_those_of_objects_are_refused(change: dict[str, Any
 
 
 def test_a_job_that_is_not_there_is_said_with_the_nearest() -> None:
-    with pytest.raises(SettingsError, match="no job 'ect' .did you mean 'etc'"):
+    with pytest.raises(SettingsError, match=r"no job 'ect' \(did you mean 'etc'\?\)"):
         from_dict(Settings, GOOD, "settings").job("ect")
 
 
