@@ -307,6 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads the output has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        # Of this host, not of the store: a disk that is full or broken.
+        return fail(BackupError(f"This host cannot go on: {error.strerror} ({error.filename})."), FAILED)
     return 0
 
 

@@ -104,7 +104,11 @@ class Agent:
         return self.lock(store_lock(self.settings), what, shared=True, wait_seconds=state.WAIT_SECONDS)
 
     def remember(self, job: Job, **values: Any) -> None:
-        state.remember(self.settings.state_dir, job.name, **values)
+        try:
+            state.remember(self.settings.state_dir, job.name, **values)
+        except OSError as error:
+            # A disk that is full is when a backup is needed most; it takes no room there.
+            self.say(f"The state of {job.name} was not written: {error.strerror}.")
 
     def context(self, job: Job, scratch: Path) -> Context:
         return Context(self.settings, job, scratch, self.say)

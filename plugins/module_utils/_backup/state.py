@@ -13,9 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
-from .errors import BusyError
+from .errors import BackupError, BusyError
 
 # How long a prune waits for backups, and they for it, before it says busy.
 WAIT_SECONDS = 3600
@@ -68,8 +68,7 @@ def lock(
     @raises BusyError: with who holds it
     """
     path = Path(folder) / "locks" / name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8") as handle:
+    with open_lock(path) as handle:
         deadline, waited = time.monotonic() + wait_seconds, False
         while not taken(handle, shared):
             holder = path.read_text(encoding="utf-8").strip() or what
@@ -79,14 +78,22 @@ def lock(
                 say(f"Waiting: {holder} is not done yet.")
             waited = True
             time.sleep(POLL_SECONDS)
-        # Of several that share it, the last one is named.
-        handle.truncate(0)
-        handle.write(f"{what} (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
-        handle.flush()
+        # Of several that share it, the last one is named; none on a disk that is full.
+        with contextlib.suppress(OSError):
+            handle.truncate(0)
+            handle.write(f"{what} (process {os.getpid()}, since {time.strftime('%H:%M:%S')})".encode())
         yield
 
 
-def taken(handle: TextIO, shared: bool) -> bool:
+def open_lock(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    except OSError as error:
+        raise BackupError(f"The lock {path} cannot be made: {error.strerror}.") from error
+
+
+def taken(handle: IO[bytes], shared: bool) -> bool:
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
