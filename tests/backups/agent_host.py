@@ -28,7 +28,7 @@ class AgentHost:
 
     def up(self, *packages: str) -> AgentHost:
         hosts.start(self.name, self.image, "bridge", "")
-        names = shlex.join(["zstd", "age", *packages])
+        names = shlex.join(["age", "python3-zstandard", *packages])
         self.sh(
             f"dpkg -s {names} > /dev/null 2>&1 || {{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive "
             f"apt-get install -qq -y --no-install-recommends {names}; }}"
