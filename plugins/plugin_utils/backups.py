@@ -420,10 +420,10 @@ def notify_unit() -> dict[str, Any]:
             "Service": {
                 "Type": "oneshot",
                 "ExecStart": f"{PROGRAM} notify %i",
-                # Mail programs hand over to their queue with the rights of their group.
+                # Mail programs hand over to their queue, with the rights of their own account or group.
                 "NoNewPrivileges": None,
-                "CapabilityBoundingSet": "CAP_DAC_OVERRIDE CAP_SETGID CAP_SETUID",
-                "ReadWritePaths": [STATE, "-/var/spool"],
+                "CapabilityBoundingSet": "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SETGID CAP_SETUID",
+                "ProtectSystem": "full",
                 "InaccessiblePaths": f"-{IDENTITY}",
                 "SystemCallFilter": "@system-service",
                 "SystemCallErrorNumber": "EPERM",
