@@ -108,6 +108,12 @@ def test_settings_that_are_missing_or_wrong(run: Run, settings: dict[str, Any], 
     assert cli.main(["status", "--settings", str(tmp_path / "settings.json")]) == 2
 
 
+def test_a_private_key_that_the_settings_do_not_name(run: Run, settings: dict[str, Any], tmp_path: Path) -> None:
+    run("list")
+    words = ["restore", "shop", "--identity", "key.txt", "--settings", str(tmp_path / "settings.json")]
+    assert cli.Command(cli.parser().parse_args(words)).settings.identity_file == "key.txt"
+
+
 def test_the_second_run_is_busy(run: Run, settings: dict[str, Any]) -> None:
     with state.lock(settings["state_dir"], "shop.run", "The backup of shop"):
         status, _out, err = run("run", "shop")
