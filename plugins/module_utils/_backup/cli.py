@@ -99,7 +99,8 @@ class Command:
     def show(self, lines: Sequence[str], plain: Any) -> None:
         text = json.dumps(plain, indent=1, default=str) if self.arguments.json else "\n".join(lines)
         if text:
-            print(text, flush=True)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
 
     @property
     def settings(self) -> Settings:
@@ -314,9 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(error: BackupError, status: int) -> int:
-    print(error, file=sys.stderr)
+    sys.stderr.write(f"{error}\n")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -255,17 +255,19 @@ def skew(agent: Agent, key: str) -> dict[str, float]:
 def prune(agent: Agent, jobs: Iterable[Job], dry_run: bool = False) -> list[str]:
     """Drops what the retention does not keep, and sweeps what no run will finish; the backups dropped.
 
+    Of the jobs of other hosts only those with a C(keep) of their own: what that host keeps is not known here.
+
     @raises BackupError: if the store refused; what was not dropped is dropped next time
     """
     settings = agent.settings
     gone: list[str] = []
     errors = []
-    own = [job for job in jobs if settings.host_of(job) == settings.host]
-    for job in own:
+    ours = [job for job in jobs if settings.host_of(job) == settings.host or job.keep]
+    for job in ours:
         check_job(settings, job)
     with agent.lock(store_lock(settings), "The pruning", wait_seconds=state.WAIT_SECONDS):
         store = agent.prune_store
-        for job in own:
+        for job in ours:
             try:
                 with contextlib.nullcontext() if dry_run else recorded(agent, job, PRUNE):
                     gone += prune_job(agent, store, job, dry_run)
@@ -280,7 +282,7 @@ def prune(agent: Agent, jobs: Iterable[Job], dry_run: bool = False) -> list[str]
 def prune_job(agent: Agent, store: Store, job: Job, dry_run: bool) -> list[str]:
     settings, now = agent.settings, agent.clock()
     # The whole listing before the first deletion: half of one would make old backups look like the newest.
-    records = list(catalogue.catalogue(store, settings.host, job.name))
+    records = list(catalogue.catalogue(store, settings.host_of(job), job.name))
     complete = {record.backup: record for record in records if record.complete}
     taken = {backup: record.taken_at for backup, record in complete.items()}
     proved = next((record.backup for record in reversed(records) if passed(store, record)), "")
@@ -370,7 +372,7 @@ def sweep(agent: Agent, store: Store, job: Job, incomplete: list[Record]) -> int
         elif now - max(record.modified, record.taken_at) > ORPHAN_AGE:
             finish_drop(agent, store, job, record)
             agent.say(f"{job.name}: removed what is left of {record.backup}, which was never finished or is dropped.")
-    folder = names.folder(store.settings.prefix, agent.settings.host, job.name)
+    folder = names.folder(store.settings.prefix, agent.settings.host_of(job), job.name)
     left = 0
     for upload in store.unfinished(folder):
         if now - upload.started > ORPHAN_AGE:

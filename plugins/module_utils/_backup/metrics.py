@@ -125,14 +125,12 @@ METRICS: dict[str, Metric] = {
     "drill_duration_seconds": Metric(
         "gauge", "How long the newest drill took: the measured time to restore.", value("drill_seconds")
     ),
-    "last_prune_timestamp_seconds": Metric(
-        "gauge", "When the last prune was begun.", ours(value("last_prune_attempt"))
-    ),
-    "last_prune_success": Metric("gauge", "Whether the last prune did all it had to.", ours(no("prune_error"))),
-    "unfinished_uploads": Metric("gauge", "Uploads that were begun and not ended.", ours(value("unfinished"))),
-    "catalogue_backups": Metric("gauge", "Backups in the store.", ours(value("backups"))),
-    "catalogue_bytes": Metric("gauge", "What they take.", ours(value("backup_bytes"))),
-    "tier_bytes": Metric("gauge", "The same by why they are kept.", ours(by("tier", "tier_bytes"))),
+    "last_prune_timestamp_seconds": Metric("gauge", "When the last prune was begun.", value("last_prune_attempt")),
+    "last_prune_success": Metric("gauge", "Whether the last prune did all it had to.", no("prune_error")),
+    "unfinished_uploads": Metric("gauge", "Uploads that were begun and not ended.", value("unfinished")),
+    "catalogue_backups": Metric("gauge", "Backups in the store.", value("backups")),
+    "catalogue_bytes": Metric("gauge", "What they take.", value("backup_bytes")),
+    "tier_bytes": Metric("gauge", "The same by why they are kept.", by("tier", "tier_bytes")),
     "errors_total": Metric("counter", "Runs, prunes and drills that failed, by reason.", errors),
     "clock_skew_seconds": Metric(
         "gauge", "How far this host's clock is ahead of the store's.", ours(value("clock_skew_seconds"))

@@ -22,7 +22,9 @@ def problems(settings: Settings, job: Job, state: State, now: float) -> list[str
     """What is wrong with a job, a sentence each; the alerts for Prometheus look at the same things."""
     found = []
     if settings.host_of(job) == settings.host:
-        found += [*run_problems(job, state, now), *store_problems(state)]
+        found += run_problems(job, state, now)
+    if state.get("prune_error"):
+        found.append(f"The last prune failed: {state['prune_error']}")
     if job.max_drill_age_days:
         found += drill_problems(job, state, now)
     return found
@@ -40,13 +42,6 @@ def run_problems(job: Job, state: State, now: float) -> list[str]:
         found.append(
             f"The newest backup is {seconds_text(age)} old, {allowed} are allowed: bulwark-backup run {job.name}"
         )
-    return found
-
-
-def store_problems(state: State) -> list[str]:
-    found = []
-    if state.get("prune_error"):
-        found.append(f"The last prune failed: {state['prune_error']}")
     skew = state.get("clock_skew_seconds") or 0
     if abs(skew) > SKEW_SECONDS:
         found.append(f"This host's clock and the store's differ by {seconds_text(abs(skew))}: timedatectl")
@@ -69,10 +64,10 @@ def timers() -> dict[str, float]:
     """When the timers of the jobs fire next, by job; empty where there is no systemd."""
     command = ("systemctl", "list-timers", "--all", "--output=json", "bulwark-backup@*.timer")
     try:
-        listed = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=10).stdout)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
         return {
             entry["unit"].partition("@")[2].removesuffix(".timer"): entry["next"] / 1_000_000
-            for entry in listed
+            for entry in json.loads(done.stdout)
             if entry["next"]
         }
     except (OSError, ValueError, TypeError, KeyError, subprocess.SubprocessError):

@@ -100,11 +100,14 @@ def test_a_job_that_never_ran_says_so():
     }
 
 
-def test_a_drill_host_speaks_of_drills_only():
+def test_a_drill_host_says_nothing_of_the_runs_elsewhere():
+    """But of its drills and, where it prunes, of what the store holds."""
     known = samples(metrics.lines(settings(), {"crm": SHOP}, NOW), "crm")
     assert set(known) == {
         *("info s3", "max_drill_age_seconds", "drill_duration_seconds", *REASONS),
         *("last_drill_timestamp_seconds", "last_drill_success", "last_good_drill_timestamp_seconds"),
+        *("last_prune_timestamp_seconds", "last_prune_success", "unfinished_uploads"),
+        *("catalogue_backups", "catalogue_bytes", "tier_bytes daily", "tier_bytes weekly"),
     }
     assert 'backup_job="crm",host="db2",kind="redis"' in metrics.lines(settings(), {}, NOW)
 

@@ -111,7 +111,7 @@ def test_limits_that_nobody_set():
 
 
 def test_a_drill_host_judges_drills_only():
-    assert not problems(Job("crm", "postgres", host="db2"), last_success=None, prune_error="x", error="y")
+    assert not problems(Job("crm", "postgres", host="db2"), last_success=None, error="y")
     assert problems(Job("crm", "postgres", host="db2"), last_good_drill=None, since=1.0)
 
 

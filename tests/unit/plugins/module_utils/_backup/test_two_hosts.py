@@ -1,4 +1,4 @@
-"""A host without a private key hears of the drills of another, by what that one left in the store."""
+"""Two hosts and one store: drills and pruning by another host than the one whose backups they are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import pytest
 
 from plugins.module_utils._backup import jobs, state
+from plugins.module_utils._backup.settings import Keep
 
 from .memory import TestAgent, printing
 
@@ -19,14 +20,18 @@ def agent(tmp_path):
     return one
 
 
+def another(host, agent, tmp_path):
+    """An agent of another host, with the same store and time, that has the job as one of the first host."""
+    other = TestAgent(tmp_path / host, dataclasses.replace(printing("shop", "false"), host="h1"))
+    other.settings = dataclasses.replace(other.settings, host=host)
+    other.store, other.clock = agent.store, agent.clock
+    return other
+
+
 def drill_on(host, agent, tmp_path, **changes):
     """Drills as another host, and changes what it reports."""
-    other = TestAgent(tmp_path / host, printing("shop", "false"))
-    other.settings = dataclasses.replace(
-        other.settings, host=host, jobs=(dataclasses.replace(other.settings.jobs[0], host="h1"),)
-    )
-    other.store, other.clock = agent.store, agent.clock
     agent.clock.pass_time(hours=1)
+    other = another(host, agent, tmp_path)
     jobs.drill(other, other.settings.jobs[0])
     key = max(key for key in agent.store.objects if "/drill-" in key)
     result = {**json.loads(agent.store.objects[key][0]), **changes}
@@ -70,3 +75,16 @@ def test_a_result_that_was_overwritten_says_nothing(agent, tmp_path):
     drill_on("drills", agent, tmp_path)
     agent.store.replace(max(key for key in agent.store.objects if "/drill-" in key), b"{ half a fi")
     assert "last_good_drill" not in known(agent)
+
+
+def test_another_host_prunes_what_it_was_told_to_keep(agent, tmp_path):
+    for _day in range(3):
+        agent.clock.pass_time(days=1)
+        jobs.run(agent, agent.settings.jobs[0])
+    other = another("drills", agent, tmp_path)
+    before = dict(agent.store.objects)
+    assert jobs.prune(other, other.settings.jobs) == []
+    assert agent.store.objects == before
+    kept = dataclasses.replace(other.settings.jobs[0], keep=Keep(daily=2, weekly=0, monthly=0))
+    assert len(jobs.prune(other, [kept])) == 2
+    assert state.read_states(other.settings.state_dir)["shop"]["backups"] == 2
