@@ -162,8 +162,7 @@ def restore_tree(context: Context, backup: Backup, only: str, folder: str) -> li
     if folder:
         return elsewhere(backup, paths, folder)
     for path in paths:
-        if os.path.ismount(path):
-            raise SettingsError(f"{path} is a mount point, which cannot be renamed; restore it elsewhere by path=.")
+        refuse_mount_point(path)
     stamp = datetime.now(timezone.utc).strftime(STAMP)
     beside = {path: f"{path}.restored-{stamp}" for path in paths}
     try:
@@ -177,6 +176,11 @@ def restore_tree(context: Context, backup: Backup, only: str, folder: str) -> li
             remove(place)
         raise
     return exchange(beside, f".before-{stamp}")
+
+
+def refuse_mount_point(path: str) -> None:
+    if os.path.ismount(path):
+        raise SettingsError(f"{path} is a mount point, which cannot be renamed; restore it elsewhere by path=.")
 
 
 def elsewhere(backup: Backup, paths: list[str], folder: str) -> list[str]:
