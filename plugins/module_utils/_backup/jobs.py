@@ -541,8 +541,10 @@ def probe_deletion(agent: Agent, key: str) -> list[Check]:
         text = "The key can delete." + (" It should not: there is another one for that." if apart else "")
         checks.append(Check("delete", not apart, text))
     except DeniedError:
-        text = "The key can write, but not delete." + ("" if apart else " Set prune_store, or nothing is ever pruned.")
-        checks.append(Check("delete", apart, text))
+        text = "The key can write, but not delete." + (
+            "" if apart else " Another host has to prune, see docs/backups.md."
+        )
+        checks.append(Check("delete", True, text))
     except StoreError as error:
         checks.append(Check("delete", False, str(error)))
     if apart:

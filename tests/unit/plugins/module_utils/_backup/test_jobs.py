@@ -545,10 +545,12 @@ def test_write_only_is_proved(make: Make, monkeypatch: pytest.MonkeyPatch) -> No
     assert not agent.store.objects
 
 
-def test_a_key_that_cannot_delete_without_another_is_a_problem(make: Make) -> None:
+def test_a_key_that_cannot_delete_leaves_the_pruning_to_another_host(make: Make) -> None:
     agent = make()
     agent.store.fail = refuse("delete")
-    assert by_name(jobs.probe(agent))["delete"] is False
+    [check] = [check for check in jobs.probe(agent) if check.name == "delete"]
+    assert check.ok
+    assert "Another host has to prune" in check.text
 
 
 def test_a_store_that_refuses_all_is_one_line(make: Make) -> None:
