@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import time
@@ -40,8 +39,8 @@ class Retry:
 
         @raises StoreError: the last one, with how long it was tried
         """
-        since = None
-        for attempt in itertools.count():
+        since, attempt = None, 0
+        while True:
             try:
                 return work()
             except StoreError as error:
@@ -57,8 +56,8 @@ class Retry:
                     raise given_up(error, now - since, attempt) from error
                 if attempt == 0 or pause > LONGEST_SECONDS / 2:
                     log.warning("%s Trying again for %s.", error, in_words(self.patience_seconds - (now - since)))
+            attempt += 1
             self.sleep(pause)
-        raise AssertionError("not reached")
 
 
 def given_up(error: StoreError, seconds: float, tries: int) -> StoreError:

@@ -356,9 +356,9 @@ def make_client(settings: StoreSettings) -> Any:
         from botocore.config import Config
     except ImportError as error:
         raise SettingsError("S3 stores need botocore: install python3-botocore (Debian, Ubuntu) or boto3.") from error
-    session = botocore.session.Session()
-    for name in ("config_file", "credentials_file"):
-        session.set_config_variable(name, os.devnull)
+    # Of each: name in a config file, in the environment, default.
+    files = {name: (None, None, os.devnull, None) for name in ("config_file", "credentials_file")}
+    session = botocore.session.Session(session_vars={**files, "profile": (None, None, None, None)})
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     client = session.create_client(
         "s3",

@@ -200,27 +200,26 @@ class Reading:
         self.ended = False
 
     def piece(self) -> bytes:
-        if self.connection is not self.store.connected():
-            self.open()
+        connection = self.store.connected()
+        if self.connection is not connection:
+            self.open(connection)
         pieces: list[bytes] = []
         position = self.position
         while position - self.position < PIECE_BYTES and not self.ended:
-            data = self.block(position)
+            data = self.block(connection)
             self.ended = not data
             position += len(data)
             pieces.append(data)
         self.position = position
         return b"".join(pieces)
 
-    def open(self) -> None:
-        self.connection = self.store.connected()
+    def open(self, connection: Connection) -> None:
         self.sent.clear()
         self.next = self.position
-        self.handle = self.connection.open(self.path, FOR_READING)
+        self.handle = connection.open(self.path, FOR_READING)
+        self.connection = connection
 
-    def block(self, position: int) -> bytes:
-        connection = self.connection
-        assert connection  # noqa: S101
+    def block(self, connection: Connection) -> bytes:
         while len(self.sent) < WINDOW:
             self.sent.append(
                 (connection.send(READ, text(self.handle), struct.pack(">QI", self.next, BLOCK)), self.next)
