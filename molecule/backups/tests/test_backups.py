@@ -39,6 +39,17 @@ def playbook(host):
     return _playbook
 
 
+@pytest.fixture
+def one_of_them(host):
+    """For tests that are about the controller, and slow: a host each, all of them on both with BULWARK_FULL=1."""
+
+    def _one_of_them(which):
+        if which not in host.backend.get_hostname() and not os.environ.get("BULWARK_FULL"):
+            pytest.skip(f"on {which} only")
+
+    return _one_of_them
+
+
 def wait(condition, seconds=20):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -141,7 +152,8 @@ def test_the_drill_has_its_slice(run):
     assert int(run("systemctl show -p MemoryMax --value bulwark-drill.slice")) >= 256 * 2**20
 
 
-def test_runbooks(run, playbook, backups):
+def test_runbooks(playbook, backups, one_of_them):
+    one_of_them("debian12")
     before = len(backups("notes"))
     output = playbook(ROOT / "playbooks/backup_now.yml", backups_selected_jobs=["notes", "media"])
     assert len(backups("notes")) == before + 1
@@ -153,7 +165,8 @@ def test_runbooks(run, playbook, backups):
     assert "false failed (exit status 1)" in output
 
 
-def test_a_restore_says_what_it_would_replace_and_needs_the_word(run, playbook):
+def test_a_restore_says_what_it_would_replace_and_needs_the_word(run, playbook, one_of_them):
+    one_of_them("debian13")
     run("echo spoilt > /srv/media/greeting")
     play = ROOT / "molecule/backups/restore.yml"
     output = playbook(play, ok=False, backups_restore_job="media")
@@ -170,7 +183,16 @@ def test_a_restore_says_what_it_would_replace_and_needs_the_word(run, playbook):
     run("rm -r /srv/media.before-*")
 
 
-def test_what_is_not_declared_goes_and_no_secret_is_shown(run, converge):
+def test_backups_that_nobody_could_read_are_refused(converge, one_of_them):
+    one_of_them("debian12")
+    output = " ".join(converge(backups_recipients=[PRIVATE], ok=False).split())
+    assert "entry 1 is a PRIVATE key" in output
+    assert PRIVATE not in output
+    assert "changed=0" in output
+
+
+def test_what_is_not_declared_goes_and_no_secret_is_shown(run, converge, one_of_them):
+    one_of_them("debian13")
     run("touch /usr/local/lib/bulwark-backup/bulwark_backup/stale.py")
     jobs = [{"name": "photos", "kind": "files", "paths": ["/srv/media"]}]
     output = converge("-vvv", "--diff", backups_jobs=jobs, backups_identity="")
@@ -182,12 +204,3 @@ def test_what_is_not_declared_goes_and_no_secret_is_shown(run, converge):
         "bulwark-backup@photos.timer",
     ]
     run("test ! -e /etc/bulwark-backup/identity; test ! -e /usr/local/lib/bulwark-backup/bulwark_backup/stale.py")
-    assert "restarted" not in converge()
-    assert "changed=0" in converge()
-
-
-def test_backups_that_nobody_could_read_are_refused(converge):
-    output = " ".join(converge(backups_recipients=[PRIVATE], ok=False).split())
-    assert "entry 1 is a PRIVATE key" in output
-    assert PRIVATE not in output
-    assert "changed=0" in output
