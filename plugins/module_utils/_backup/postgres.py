@@ -157,7 +157,7 @@ class Session:
 
     def __init__(self, server: Server, database: str) -> None:
         self.database = database
-        self.process = Process(server.psql(database), subprocess.PIPE, subprocess.PIPE, bound=True)
+        self.process = Process(server.psql(database), subprocess.PIPE, subprocess.PIPE)
         self.answers = io.BufferedReader(self.process.stdout)  # type: ignore[type-var]
         self.numbers = itertools.count(1)
         self.sent = 0

@@ -115,7 +115,7 @@ def test_kept_databases_are_not_backed_up_unless_named() -> None:
 
 
 def test_a_database_that_is_not_there_is_named() -> None:
-    with pytest.raises(SourceError, match="no database 'shpo'.*did you mean 'shop'"):
+    with pytest.raises(SourceError, match=r"no database 'shpo'.*did you mean 'shop'"):
         kind_postgres.chosen("pg", ["shpo"], ["shop"])
 
 
@@ -301,7 +301,7 @@ def test_what_is_restored() -> None:
 
 def test_wrong_targets_are_refused() -> None:
     found = content(shop={}, crm={})
-    with pytest.raises(SettingsError, match="no database 'shp'.*did you mean 'shop'"):
+    with pytest.raises(SettingsError, match=r"no database 'shp'.*did you mean 'shop'"):
         kind_postgres.to_restore(found, "shp", "")
     with pytest.raises(SettingsError, match="as=new needs one database"):
         kind_postgres.to_restore(found, "", "new")
