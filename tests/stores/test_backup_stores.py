@@ -27,6 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 Opener = Callable[..., Store]
 
 
+def unique() -> str:
+    return f"backups-{uuid.uuid4().hex}"
+
+
 @pytest.fixture(scope="session")
 def open_s3(s3: RgwStore) -> Opener:
     """Opens a bucket of the S3 store; the words are settings."""
@@ -40,9 +44,15 @@ def open_s3(s3: RgwStore) -> Opener:
 
 @pytest.fixture(scope="session")
 def s3_bucket(s3: RgwStore) -> str:
-    name = f"backups-{uuid.uuid4().hex}"
+    name = unique()
     s3.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def folder() -> str:
+    """A place in a store that no other test uses."""
+    return f"backups/{uuid.uuid4().hex}/"
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +66,7 @@ def open_b2(native_b2: B2Store) -> Opener:
 
 @pytest.fixture(scope="session")
 def b2_bucket(open_b2: Opener) -> str:
-    name = f"backups-{uuid.uuid4().hex}"
+    name = unique()
     session = open_b2(bucket=name).session  # type: ignore[attr-defined]
     settings = open_b2(bucket=name).settings
     session.authorize_account(settings.endpoint, settings.access_key, settings.secret_key)
@@ -113,10 +123,6 @@ class Faults:
     """C(server) is behind the proxy, C(store) is opened through it; the names of requests are the provider's."""
 
     PUT = GET = LIST = DELETE = BEGIN = PART = COMPLETE = ""
-
-    @pytest.fixture
-    def folder(self) -> str:
-        return f"backups/{uuid.uuid4().hex}/"
 
     @pytest.mark.parametrize("status", [500, 503, 429])
     def test_what_passes_is_tried_again(self, server: Any, store: Store, folder: str, status: int) -> None:
@@ -270,37 +276,38 @@ def test_s3_says_which_setting_is_wrong(open_s3: Opener, s3_bucket: str, wrong: 
             attempt()
 
 
-def test_s3_providers_may_be_strict(s3: RgwStore, open_s3: Opener, s3_bucket: str) -> None:
+def test_s3_providers_may_be_strict(s3: RgwStore, open_s3: Opener, s3_bucket: str, folder: str) -> None:
     """R2 wants parts of one size, B2 refuses the newer checksums, and no store wants another try of a good request."""
     store, data = open_s3(bucket=s3_bucket, endpoint=s3.faulty_endpoint), os.urandom(PART)
     try:
         for rule in ({"do": "equal_parts"}, {"do": "refuse_header"}):
             s3.faults.set(rule)
-            uploaded(store, "strict/large", [data, data, b"rest"]).complete()
-            store.put("strict/small", b"x")
-            assert content(store, "strict/large") == data * 2 + b"rest"
-            store.delete(keys(store, "strict/"))
-            assert not list(store.unfinished("strict/"))
+            uploaded(store, f"{folder}large", [data, data, b"rest"]).complete()
+            store.put(f"{folder}small", b"x")
+            assert content(store, f"{folder}large") == data * 2 + b"rest"
+            store.delete(keys(store, folder))
+            assert not list(store.unfinished(folder))
             assert {one["status"] for one in s3.faults.log()} <= {200, 204}
     finally:
         s3.faults.set()
 
 
 def test_s3_says_that_it_is_full(s3: RgwStore, open_s3: Opener) -> None:
-    s3.client().create_bucket(Bucket="full")
-    store = open_s3(bucket="full")
+    name = unique()
+    s3.client().create_bucket(Bucket=name)
+    store = open_s3(bucket=name)
     store.put("a", bytes(MIB))
-    s3.set_quota("full", 2 * MIB)
+    s3.set_quota(name, 2 * MIB)
     with pytest.raises(StoreError, match=r"is full.*raise its limit, or prune"):
         uploaded(store, "b", [bytes(PART), b"x"]).complete()
     assert keys(store, "") == ["a"]
 
 
 def test_s3_keys_that_may_not_delete(s3: RgwStore, open_s3: Opener) -> None:
-    client = s3.client()
-    client.create_bucket(Bucket="append-only")
-    client.put_bucket_policy(Bucket="append-only", Policy=s3.append_only_policy("append-only"))
-    store = open_s3(bucket="append-only", **s3.writer._asdict())
+    client, name = s3.client(), unique()
+    client.create_bucket(Bucket=name)
+    client.put_bucket_policy(Bucket=name, Policy=s3.append_only_policy(name))
+    store = open_s3(bucket=name, **s3.writer._asdict())
     store.put("a", b"x")
     uploaded(store, "b", [bytes(PART), b"x"]).complete()
     uploaded(store, "c", [bytes(PART), b"x"]).abort()
@@ -310,28 +317,28 @@ def test_s3_keys_that_may_not_delete(s3: RgwStore, open_s3: Opener) -> None:
 
 
 def test_s3_versions_are_deleted_too(s3: RgwStore, open_s3: Opener) -> None:
-    client = s3.client()
-    client.create_bucket(Bucket="versions")
-    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
-    store = open_s3(bucket="versions")
-    for name in ("a/1", "a/2", "b"):
-        client.put_object(Bucket="versions", Key=name, Body=b"old")
-        client.delete_object(Bucket="versions", Key=name)
-        store.put(name, b"new")
+    client, name = s3.client(), unique()
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    store = open_s3(bucket=name)
+    for key in ("a/1", "a/2", "b"):
+        client.put_object(Bucket=name, Key=key, Body=b"old")
+        client.delete_object(Bucket=name, Key=key)
+        store.put(key, b"new")
     store.delete(["b", "a/1", "never"])
-    left = client.list_object_versions(Bucket="versions")
+    left = client.list_object_versions(Bucket=name)
     assert {one["Key"] for one in left["Versions"] + left.get("DeleteMarkers", [])} == {"a/2"}
     assert keys(store, "") == ["a/2"]
 
 
 def test_s3_says_what_a_lock_protects(s3: RgwStore, open_s3: Opener) -> None:
-    client = s3.client()
-    client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    client, name = s3.client(), unique()
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
     client.put_object_lock_configuration(
-        Bucket="locked", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
     )
-    store = open_s3(bucket="locked")
+    store = open_s3(bucket=name)
     store.put("a", b"x")
     uploaded(store, "b", [bytes(PART), b"x"]).complete()
     with pytest.raises(DeniedError, match="did not delete 2 objects: an object lock"):
@@ -340,16 +347,16 @@ def test_s3_says_what_a_lock_protects(s3: RgwStore, open_s3: Opener) -> None:
     assert content(store, "a") == b"x"
 
 
-def test_s3_has_more_than_a_page(s3: RgwStore, open_s3: Opener, s3_bucket: str) -> None:
+def test_s3_has_more_than_a_page(s3: RgwStore, open_s3: Opener, s3_bucket: str, folder: str) -> None:
     store = open_s3(bucket=s3_bucket, endpoint=s3.faulty_endpoint)
-    names = [f"many/{number:05}" for number in range(1105)]
+    names = [f"{folder}{number:05}" for number in range(1105)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: store.put(name, b"x"), names))
     s3.faults.set()
-    assert keys(store, "many/") == names
-    assert keys(store, "many/", names[1050]) == names[1051:]
+    assert keys(store, folder) == names
+    assert keys(store, folder, names[1050]) == names[1051:]
     store.delete(names)
-    assert keys(store, "many/") == []
+    assert keys(store, folder) == []
     assert requests(s3, "POST", "delete") == 2
 
 
@@ -372,45 +379,47 @@ def test_b2_says_which_setting_is_wrong(open_b2: Opener, b2_bucket: str, wrong: 
             attempt()
 
 
-def test_b2_gives_another_address_when_one_is_busy(native_b2: B2Store, open_b2: Opener, b2_bucket: str) -> None:
+def test_b2_gives_another_address_when_one_is_busy(
+    native_b2: B2Store, open_b2: Opener, b2_bucket: str, folder: str
+) -> None:
     store, parts = open_b2(bucket=b2_bucket), [os.urandom(PART), os.urandom(PART), b"rest"]
     native_b2.control(busy=2)
-    store.put("busy/small", b"x")
-    upload = store.begin("busy/large", PART)
+    store.put(f"{folder}small", b"x")
+    upload = store.begin(f"{folder}large", PART)
     for number, part in enumerate(parts, 1):
         native_b2.control(busy=1)
         upload.part(number, part)
     upload.complete()
-    assert content(store, "busy/large") == b"".join(parts)
+    assert content(store, f"{folder}large") == b"".join(parts)
 
 
-def test_b2_logs_in_again_after_a_day(native_b2: B2Store, open_b2: Opener, b2_bucket: str) -> None:
+def test_b2_logs_in_again_after_a_day(native_b2: B2Store, open_b2: Opener, b2_bucket: str, folder: str) -> None:
     store, part = open_b2(bucket=b2_bucket), os.urandom(PART)
-    upload = uploaded(store, "day/large", [part, part])
+    upload = uploaded(store, f"{folder}large", [part, part])
     native_b2.control(expire=True)
     upload.part(3, b"rest")
     native_b2.control(expire=True)
     upload.complete()
     native_b2.control(expire=True)
-    assert content(store, "day/large") == part * 2 + b"rest"
+    assert content(store, f"{folder}large") == part * 2 + b"rest"
     native_b2.control(expire=True)
-    assert keys(store, "day/") == ["day/large"]
+    assert keys(store, folder) == [f"{folder}large"]
 
 
-def test_b2_keys_that_may_not_delete(open_b2: Opener, b2_bucket: str) -> None:
+def test_b2_keys_that_may_not_delete(open_b2: Opener, b2_bucket: str, folder: str) -> None:
     owner = open_b2(bucket=b2_bucket)
     bucket_id = owner.bucket  # type: ignore[attr-defined]
     may = ["listBuckets", "listFiles", "readFiles", "writeFiles"]
     key = make_b2_key(owner, may, bucket_id)
     store = open_b2(bucket=b2_bucket, **key)
-    store.put("append/a", b"x")
-    uploaded(store, "append/b", [bytes(PART), b"x"]).complete()
-    with pytest.raises(DeniedError, match=r"did not delete 1 objects.*may not delete: append/a"):
-        store.delete(["append/a"])
-    assert keys(store, "append/") == ["append/a", "append/b"]
+    store.put(f"{folder}a", b"x")
+    uploaded(store, f"{folder}b", [bytes(PART), b"x"]).complete()
+    with pytest.raises(DeniedError, match=r"did not delete 1 objects.*may not delete: backups/.*/a"):
+        store.delete([f"{folder}a"])
+    assert keys(store, folder) == [f"{folder}a", f"{folder}b"]
     only_write = open_b2(bucket=b2_bucket, **make_b2_key(owner, ["listBuckets", "listFiles", "writeFiles"], bucket_id))
-    with pytest.raises(DeniedError, match="does not allow this key to read append/a"):
-        content(only_write, "append/a")
+    with pytest.raises(DeniedError, match=r"does not allow this key to read backups/.*/a"):
+        content(only_write, f"{folder}a")
 
 
 def make_b2_key(owner: Any, may: list[str], bucket_id: str) -> dict[str, str]:
@@ -431,35 +440,35 @@ def make_b2_key(owner: Any, may: list[str], bucket_id: str) -> dict[str, str]:
 # -- SFTP -------------------------------------------------------------------------------------------------------------
 
 
-def test_sftp_goes_on_when_the_line_is_cut(box: SftpStore, open_sftp: Opener) -> None:
+def test_sftp_goes_on_when_the_line_is_cut(box: SftpStore, open_sftp: Opener, folder: str) -> None:
     store, part = open_sftp(), os.urandom(PART)
-    upload = store.begin("cut/a", PART)
+    upload = store.begin(f"{folder}a", PART)
     upload.part(1, part)
     box.cut()
     upload.part(2, part)
     box.cut()
     upload.part(3, b"rest")
     upload.complete()
-    reading, read = store.read("cut/a"), b""
+    reading, read = store.read(f"{folder}a"), b""
     for number, piece in enumerate(reading):
         read += piece
         if number in (2, 5):
             box.cut()
     assert read == part * 2 + b"rest"
     box.cut()
-    assert keys(store, "cut/") == ["cut/a"]
+    assert keys(store, folder) == [f"{folder}a"]
 
 
-def test_sftp_cut_in_the_middle_of_a_part(box: SftpStore, open_sftp: Opener) -> None:
+def test_sftp_cut_in_the_middle_of_a_part(box: SftpStore, open_sftp: Opener, folder: str) -> None:
     store, part = open_sftp(), os.urandom(24 * MIB)
-    upload = store.begin("middle/a", len(part))
+    upload = store.begin(f"{folder}a", len(part))
     timer = threading.Timer(0.05, box.cut)
     timer.start()
     upload.part(1, part)
     timer.join()
     upload.complete()
-    assert content(store, "middle/a") == part
-    store.delete(["middle/a"])
+    assert content(store, f"{folder}a") == part
+    store.delete([f"{folder}a"])
 
 
 @pytest.mark.parametrize(
@@ -491,9 +500,9 @@ def test_sftp_trusts_no_host_that_is_not_known(box: SftpStore, open_sftp: Opener
         open_sftp(key_file=str(tmp_path / "other")).put("a", b"x")
 
 
-def test_sftp_says_that_it_is_full(box: SftpStore, open_sftp: Opener) -> None:
+def test_sftp_says_that_it_is_full(box: SftpStore, open_sftp: Opener, folder: str) -> None:
     store = open_sftp()
-    upload = store.begin("full/a", PART)
+    upload = store.begin(f"{folder}a", PART)
     box.leave_free(2 * MIB)
     try:
         with pytest.raises(StoreError, match="is full: make room, or prune"):
@@ -501,5 +510,5 @@ def test_sftp_says_that_it_is_full(box: SftpStore, open_sftp: Opener) -> None:
     finally:
         box.free_all()
     upload.abort()
-    assert keys(store, "full/") == []
-    assert list(store.unfinished("full/")) == []
+    assert keys(store, folder) == []
+    assert list(store.unfinished(folder)) == []

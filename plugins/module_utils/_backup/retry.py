@@ -44,14 +44,13 @@ class Retry:
             try:
                 return work()
             except StoreError as error:
-                now = self.clock()
-                since = now if since is None else since
-                # A store that names a time gets all its clients back at that time, so jitter is added to it.
-                pause = error.after_seconds + self.spread(
-                    0, min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(attempt, 10))
-                )
                 if not error.transient:
                     raise
+                now = self.clock()
+                since = now if since is None else since
+                longest = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(attempt, 10))
+                # A store that names a time gets all its clients back at that time, so jitter is added to it.
+                pause = error.after_seconds + self.spread(0, longest)
                 if now + pause - since > self.patience_seconds:
                     raise given_up(error, now - since, attempt) from error
                 if attempt == 0 or pause > LONGEST_SECONDS / 2:

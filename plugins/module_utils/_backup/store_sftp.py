@@ -506,7 +506,7 @@ def ssh_command(settings: StoreSettings) -> list[str]:
 
 def refusal(settings: StoreSettings, lines: list[str]) -> StoreError:
     """What ssh said before it ended, in words."""
-    where, said = settings.label, "; ".join(lines[-3:])
+    where, said = settings.label, "; ".join(line.rstrip(".") for line in lines[-3:])
     whole = " ".join(lines)
     if "HOST IDENTIFICATION HAS CHANGED" in whole:
         return StoreError(
