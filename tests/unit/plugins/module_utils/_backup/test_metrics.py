@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plugins.module_utils._backup import errors, metrics
@@ -129,6 +129,7 @@ def test_what_is_not_known_is_left_out():
     assert not {"clock_skew_seconds", "throughput_bytes_per_second"} & set(known)
 
 
+@example('a "\\\n', {})
 @given(st.text(max_size=20), st.dictionaries(st.sampled_from(sorted(SHOP)), st.sampled_from([None, 0, 1.5, -1])))
 def test_any_state_makes_a_file_that_can_be_read(name, state):
     """Labels with quotes and line ends, and a state of another release."""

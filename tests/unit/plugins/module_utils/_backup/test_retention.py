@@ -94,6 +94,17 @@ def test_the_hour_that_autumn_repeats_is_two_hours():
     assert kept(taken, Keep(hourly=24, daily=0, weekly=0, monthly=0), zone=BERLIN) == set(taken)
 
 
+def test_hours_are_not_days():
+    found = kept(every(0.5, 96), Keep(hourly=24, daily=0, weekly=0, monthly=0))
+    assert found == {"2026-11-20T12:00", *(f"{NOW - timedelta(minutes=30 + 60 * n):%Y-%m-%dT%H:%M}" for n in range(23))}
+
+
+def test_a_week_of_last_year_is_another_one():
+    taken = {"now": NOW, "then": NOW - timedelta(weeks=52)}
+    assert len({when.isocalendar()[1] for when in taken.values()}) == 1
+    assert kept(taken, Keep(daily=0, weekly=60, monthly=0)) == set(taken)
+
+
 def test_a_week_belongs_to_one_year():
     """The last days of 2024 are in the first week of 2025."""
     taken = {"monday": datetime(2024, 12, 30, tzinfo=UTC), "sunday": datetime(2025, 1, 5, tzinfo=UTC)}

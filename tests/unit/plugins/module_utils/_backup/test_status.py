@@ -97,7 +97,7 @@ def test_each_problem(changes, words):
         {"last_good_drill": None},
         {"last_good_drill": None, "since": NOW - 7 * 86400},
         {"clock_skew_seconds": None},
-        {"clock_skew_seconds": 59},
+        {"clock_skew_seconds": 60},
     ],
 )
 def test_limits_are_not_reached_yet(changes):

@@ -20,7 +20,17 @@ def test_bytes(count, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.44, "0.4 s"), (41, "41 s"), (119, "119 s"), (121, "2 min"), (10_000, "3 h"), (777_777, "9 d")],
+    [
+        (0, "0 s"),
+        (0.44, "0.4 s"),
+        (1.5, "1.5 s"),
+        (2.4, "2 s"),
+        (41, "41 s"),
+        (119, "119 s"),
+        (121, "2 min"),
+        (10_000, "3 h"),
+        (777_777, "9 d"),
+    ],
 )
 def test_seconds(seconds, text):
     assert seconds_text(seconds) == text
