@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pwd
 import shlex
@@ -22,9 +21,6 @@ from .kinds import Command
 TAIL_BYTES = 4000
 POLITE_SECONDS = 5
 PIPE_BYTES = 2**20
-# Loaded here and not between fork and exec.
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
 
 
 class Process:
@@ -32,7 +28,6 @@ class Process:
 
     @param stdin: as for Popen; so is stdout
     @param fds: what it inherits beside its streams
-    @param bound: it is killed when this process is, so that it does not take a cut stream for a whole one
     @raises SourceError: if it cannot be started
     """
 
@@ -42,11 +37,10 @@ class Process:
         stdin: Any = subprocess.DEVNULL,
         stdout: Any = subprocess.DEVNULL,
         fds: Iterable[int] = (),
-        bound: bool = False,
     ) -> None:
         self.name = os.path.basename(command.argv[0])
         self.tail = b""
-        self.popen = popen(command, stdin, stdout, tuple(fds), bound)
+        self.popen = popen(command, stdin, stdout, tuple(fds))
         self.listener = threading.Thread(target=self.listen, name=f"{self.name} stderr", daemon=True)
         self.listener.start()
 
@@ -107,9 +101,7 @@ class Process:
         return f"{self.name} {how}" + (f": {said}" if said else "")
 
 
-def popen(
-    command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = (), bound: bool = False
-) -> subprocess.Popen[bytes]:
+def popen(command: Command, stdin: Any, stdout: Any, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     account: dict[str, Any] = {}
     if command.user:
@@ -135,8 +127,6 @@ def popen(
             env={**env, **command.env},
             pass_fds=fds,
             start_new_session=True,
-            # It only calls C, so a lock that another thread holds cannot stop it.
-            preexec_fn=die_with_parent if bound else None,  # noqa: PLW1509
             **account,
         )
     except FileNotFoundError as error:
@@ -145,10 +135,6 @@ def popen(
         ) from error
     except OSError as error:
         raise SourceError(f"{command.argv[0]} could not be started: {error.strerror}.") from error
-
-
-def die_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def output(command: Command, text_in: str = "", ok_status: tuple[int, ...] = (0,)) -> str:

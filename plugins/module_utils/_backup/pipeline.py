@@ -259,18 +259,19 @@ class Reading:
         @raises IntegrityError: if they are not
         @raises DrillError: if the command failed
         """
-        target = Process(command, subprocess.PIPE, bound=True)
+        target = Process(command, subprocess.PIPE)
         try:
-            listening = True
-            with contextlib.closing(self.pieces()) as pieces:
-                for piece in pieces:
-                    try:
-                        if listening:
-                            write(target.stdin, piece)
-                    except BrokenPipeError:
-                        # It has seen enough, or failed; either may be because these are not the right bytes.
-                        listening = False
-            target.stdin.close()
+            with Guard(target) as guard:
+                listening = True
+                with contextlib.closing(self.pieces()) as pieces:
+                    for piece in pieces:
+                        try:
+                            if listening:
+                                write(target.stdin, piece)
+                        except BrokenPipeError:
+                            # It has seen enough, or failed; either may be because these are not the right bytes.
+                            listening = False
+                guard.release()
             if target.wait():
                 raise DrillError(f"{target.failure()}.")
         finally:
@@ -353,6 +354,42 @@ class Reading:
         for _piece in self.stored_pieces(stored):
             pass
         self.judge_stored(stored)
+
+
+class Guard:
+    """Holds the input of a program open, too, until it was given all of it.
+
+    When this process is killed, the program would see the end of its input and take what it has for the whole: then
+    the guard, which is left, ends it first.
+    """
+
+    SCRIPT = 'read -r all || kill -9 "-$0"'
+
+    def __init__(self, target: Process) -> None:
+        self.target = target
+        self.popen = subprocess.Popen(
+            ("sh", "-c", self.SCRIPT, str(target.popen.pid)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[target.stdin.fileno()],
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def release(self) -> None:
+        """Lets the program see the end of its input."""
+        self.target.stdin.close()
+        self.popen.communicate(b"all\n")
+
+    def __exit__(self, *error: object) -> None:
+        if self.popen.poll() is None:
+            # Not the guard ends the program now: its owner does, and may tell why.
+            self.target.stop()
+            self.popen.kill()
+            self.popen.communicate()
 
 
 class Feeder(threading.Thread):

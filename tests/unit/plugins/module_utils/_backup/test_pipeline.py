@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -204,3 +205,22 @@ def test_much_from_little_stays_small(store: MemoryStore) -> None:
     reading = keep(store, shell("head -c 300000000 /dev/zero"))
     assert reading.member.stored_bytes < 100_000
     assert max(len(piece) for piece in reading.pieces()) <= pipeline.PIPE_BYTES
+
+
+def test_a_target_does_not_see_an_end_when_the_agent_is_killed(tmp_path: Path) -> None:
+    """Ten times: whether the target or its end comes first must not be a matter of luck."""
+    script = f"""
+import os, signal, subprocess, sys
+sys.path.insert(0, {os.getcwd()!r})
+from plugins.module_utils._backup.commands import Process
+from plugins.module_utils._backup.kinds import Command
+from plugins.module_utils._backup.pipeline import Guard
+target = Process(Command(("sh", "-c", "cat > /dev/null; echo > {tmp_path}/committed")), subprocess.PIPE)
+with Guard(target):
+    target.stdin.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for _time in range(10):
+        assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    time.sleep(0.5)
+    assert not (tmp_path / "committed").exists()
