@@ -27,6 +27,8 @@ STATE = "/var/lib/bulwark-backup"
 CACHE = "bulwark-backup"
 IDENTITY = f"{ETC}/identity"
 RESTORE = "/run/bulwark-restore"
+# To read everything and to become the account of a database.
+CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID"
 # What a store's settings may hold as text, which the agent wants as files.
 TEXTS = {"key": "key_file", "known_hosts": "known_hosts_file", "ca": "ca_file"}
 STORE_PACKAGES = {"s3": ["python3-botocore"], "b2": ["python3-b2sdk"], "sftp": ["openssh-client"], "local": []}
@@ -273,9 +275,7 @@ def service(options: dict[str, Any], description: str, words: str, **lines: Any)
         "Service": {
             "Type": "oneshot",
             "ExecStart": f"{PROGRAM} {words}",
-            "CapabilityBoundingSet": (
-                "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID"
-            ),
+            "CapabilityBoundingSet": CAPABILITIES,
             "ProtectHome": "read-only",
             "ProcSubset": None,
             "SystemCallFilter": "@system-service",
@@ -361,8 +361,13 @@ def pair(options: dict[str, Any], name: str, description: str, job: Job, delay: 
     drill = name.startswith("bulwark-drill@")
     lines: dict[str, Any] = {}
     if drill:
-        # A restored tree may hold set-user-id programs.
-        lines = {"Slice": "bulwark-drill.slice", "RestrictSUIDSGID": None, "InaccessiblePaths": None}
+        lines = {
+            "Slice": "bulwark-drill.slice",
+            "InaccessiblePaths": None,
+            # A restored tree is compared with all its modes, also set-group-id folders and programs with capabilities.
+            "CapabilityBoundingSet": f"{CAPABILITIES} CAP_FSETID CAP_SETFCAP",
+            "RestrictSUIDSGID": None,
+        }
     sections = service(options, description, f"{'drill' if drill else 'run'} {job.name}", **lines)
     relaxed = dict(RELAXED.get(job.kind, {}))
     sections["Service"]["ReadWritePaths"] += relaxed.pop("ReadWritePaths", [])
