@@ -49,9 +49,12 @@ class Stack:
     # -- the servers --------------------------------------------------------------------------------------------------
 
     def up(self, image: str, shares_packages: bool = True) -> None:
-        """Starts both servers in a network of their own and writes the inventory; what runs already stays."""
+        """Starts the servers in a network of their own and writes the inventory; what runs already stays."""
         self.controller = hosts.make_network(self.name)
         self.start_acme()
+        if self.store:
+            self.store.start()
+            self.store.client().create_bucket(Bucket=BUCKET)
         key = hosts.make_key(self.state / "key")
         alias = ("--network-alias", DOMAIN)
         self.ip = hosts.start(self.name, image, self.name, key, *alias, shares_packages=shares_packages)
