@@ -152,7 +152,8 @@ def unlock(settings: Settings, recipients: Sequence[str], passphrase: Callable[[
     names = " or ".join(wanted)
     if path is None:
         raise IdentityError(
-            f"This host has no private key, so it cannot read backups: set identity_file to the private key of {names}."
+            f"This host has no private key, so it cannot read backups: give the private key of {names} by --identity, "
+            "or set identity_file."
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -92,7 +92,7 @@ def test_the_wrong_key_is_said_with_the_right_one(tmp_path: Path) -> None:
 
 def test_a_lost_key_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(IdentityError, match=r"has no private key.*set identity_file"):
+    with pytest.raises(IdentityError, match=r"has no private key.*by --identity, or set identity_file"):
         crypto.unlock(settings(), [RECIPIENT])
     with pytest.raises(IdentityError, match=r"Without the private key of age1.* nobody can"):
         crypto.unlock(settings(identity_file=str(tmp_path / "gone")), [RECIPIENT])
