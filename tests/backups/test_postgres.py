@@ -14,11 +14,12 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.backups.agent_host import STORE, AgentHost
+from tests.backups.agent_host import ROOT, STORE, AgentHost
 
 FULL = bool(os.environ.get("BULWARK_FULL"))
 SEED = int(os.environ.get("BULWARK_SEED") or time.time() % 100_000)
@@ -509,3 +510,60 @@ def test_a_backup_of_a_newer_major_is_refused(server: Server) -> None:
     said = server.backup("restore", "pg", "--to", "database=shop", "--yes", ok=False)
     assert "The backup is of PostgreSQL 99 and this server is" in said
     assert "initdb of PostgreSQL 99 or later is needed" in server.backup("drill", "pg", ok=False)
+
+
+# --- the runbook -------------------------------------------------------------------------------------------------
+
+
+def test_the_runbook_stops_the_workers_and_finds_its_way_back(server: Server, tmp_path: Path) -> None:
+    """Last, because the role takes the host over."""
+    server.write("/etc/systemd/system/celery-worker@.service", "[Service]\nExecStart=/bin/sleep 1d\n")
+    server.sh("systemctl daemon-reload; systemctl start celery-worker@upload")
+    started = "systemctl show -P ActiveEnterTimestampMonotonic celery-worker@upload"
+    host = {
+        "ansible_connection": "docker",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "backups_store": {"kind": "local", "path": STORE},
+        "backups_recipients": [server.public_key],
+        "backups_identity": server.sh("grep AGE-SECRET /etc/bulwark-backup/age.key").strip(),
+        "backups_published_jobs": [{"name": "pg", "kind": "postgres"}],
+    }
+    inventory = {"all": {"children": {"workers": {"hosts": {server.name: host}}}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
+    play = [{"hosts": "all", "become": True, "gather_facts": False, "roles": ["bulwark.stack.backups"]}]
+    (tmp_path / "play.json").write_text(json.dumps(play), encoding="utf-8")
+
+    def playbook(path: Path, ok: bool = True, **variables: Any) -> str:
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        }
+        words = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "-e", json.dumps(variables), str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
+        return done.stdout
+
+    playbook(tmp_path / "play.json")
+    server.sh("systemctl start bulwark-backup@pg")
+    whole = server.jobs_count()
+    server.sql("DELETE FROM public.jobs WHERE id > 3", "shop")
+    before = server.sh(started)
+    runbook = ROOT / "playbooks/restore_postgres.yml"
+    target = {"database": "shop"}
+    assert "backups_restore_confirmed=yes" in playbook(runbook, ok=False, backups_restore_target=target)
+    assert (server.jobs_count(), server.sh(started), server.kept()) == (3, before, [])
+    said = playbook(runbook, backups_restore_target=target, backups_restore_confirmed="yes")
+    [kept] = server.kept()
+    assert kept in said
+    assert server.jobs_count() == whole
+    assert int(server.sh(started)) > int(before)
+    assert server.sh("systemctl is-active celery-worker@upload").strip() == "active"
+    playbook(
+        runbook,
+        backups_restore_target={"undo": kept},
+        backups_restore_confirmed="yes",
+        restore_safety_backup=False,
+        restore_stop_units=[],
+    )
+    assert server.jobs_count() == 3

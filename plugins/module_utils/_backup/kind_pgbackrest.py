@@ -294,7 +294,7 @@ def exchange(wanted: Mapping[str, Any], cluster: Mapping[str, Any], other: Path,
     finally:
         # Whichever of the two it is now.
         output(Command(("systemctl", "start", unit)))
-    server = Server(cluster["socketdir"], int(cluster["port"]), wanted["user"])
+    server = server_of(wanted, cluster)
     postgres.wait_for(lambda: recovered(server), RECOVERY_SECONDS)
     kept_as = other.with_name(other.name.replace(".restored-", ".before-"))
     if not kept_as.exists():
@@ -304,6 +304,18 @@ def exchange(wanted: Mapping[str, Any], cluster: Mapping[str, Any], other: Path,
         f"The way back: bulwark-backup restore {context.job.name} --to undo={kept_as} --yes",
         f"When nobody needs it any more: rm -r {kept_as}",
     ]
+
+
+def server_of(wanted: Mapping[str, Any], cluster: Mapping[str, Any]) -> Server:
+    return Server(cluster["socketdir"], int(cluster["port"]), wanted["user"])
+
+
+def timeline(server: Server) -> str:
+    """The one that the cluster is on: after an undo that is not the latest in the archive."""
+    try:
+        return str(server.ask("template1", "SELECT to_jsonb(timeline_id) FROM pg_control_checkpoint()"))
+    except SourceError:
+        return "latest"
 
 
 def recovered(server: Server) -> bool:

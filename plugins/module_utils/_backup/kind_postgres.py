@@ -53,6 +53,7 @@ DATABASES = "databases.json"
 # A lock that is not there after this time is held by a change of the schema, which waits for us in turn.
 LOCK_SECONDS = 10
 LOCK_TRIES = 30
+PAUSE_SECONDS = 1
 SWAP_SECONDS = 60
 # What an empty cluster takes, with the WAL that it keeps.
 CLUSTER_BYTES = 600 * 2**20
@@ -79,7 +80,7 @@ def streams(context: Context) -> Iterator[Stream]:
     yield Stream(GLOBALS, dump_globals(server, major))
     yield Stream(DATABASES, server.psql("template1", "-c", postgres_globals.DATABASES))
     for name in databases:
-        with Snapshot(context, server, name, wanted["count_up_to_mb"] * 2**20) as snapshot:
+        with contextlib.closing(Snapshot(context, server, name, wanted["count_up_to_mb"] * 2**20)) as snapshot:
             about = snapshot.about
             stream = Stream(member_of(name), dump(server, major, name, snapshot.id), about["database_bytes"])
             yield stream
@@ -114,40 +115,43 @@ class Snapshot:
     """A moment of one database, held open while it is dumped, and what was in it."""
 
     def __init__(self, context: Context, server: Server, database: str, count_up_to: int) -> None:
-        self.count_up_to = count_up_to
-        self.session = self.locked(context, server, database)
+        self.context = context
+        self.session = self.locked(server, database)
         try:
             [self.id] = self.session.ask("SELECT pg_export_snapshot();")
             self.about: dict[str, Any] = self.session.one(postgres.ABOUT_DATABASE)
-            in_snapshot = postgres.tables(self.session)
-            countable = [
-                table for name, table in in_snapshot.items() if name in self.held and table.bytes <= count_up_to
-            ]
-            self.not_counted = sorted(in_snapshot.keys() - {table.label for table in countable})
-            self.session.send(postgres.count_sql(countable))
+            present = postgres.tables(self.session)
+            # What was made since the locks were taken may be locked by somebody else, and a count would wait.
+            counted = [one for name, one in present.items() if name in self.held and one.bytes <= count_up_to]
+            self.not_counted = sorted(present.keys() - {table.label for table in counted})
+            self.session.send(postgres.count_sql(counted))
         except BaseException:
-            self.session.__exit__(None, None, None)
+            self.close()
             raise
 
-    def locked(self, context: Context, server: Server, database: str) -> Session:
+    def close(self) -> None:
+        self.session.close()
+
+    def locked(self, server: Server, database: str) -> Session:
         """A session that holds a shared lock on every table and has not looked at one yet."""
-        for number in range(LOCK_TRIES):
+        for tries_left in reversed(range(LOCK_TRIES)):
             session = Session(server, database)
             try:
                 self.before = postgres.sequences(session)
                 self.held = postgres.tables(session)
                 session.ask(lock_sql(self.held.values()))
                 return session
-            except BaseException as error:
-                session.__exit__(None, None, None)
-                if not isinstance(error, SourceError):
-                    raise
+            except SourceError as error:
+                session.close()
                 # Dropped since we read its name, or being changed: both are over soon.
-                if number == LOCK_TRIES - 1 or not re.search(r"lock timeout|does not exist", str(error)):
+                if not tries_left or not re.search(r"lock timeout|does not exist|could not open relation", str(error)):
                     raise
-                context.say(f"{label(database)}: the schema is being changed, trying again ({error}).")
-                time.sleep(min(number, 5))
-        raise AssertionError
+                self.context.say(f"{label(database)}: the schema is being changed, trying again ({error}).")
+                time.sleep(PAUSE_SECONDS)
+            except BaseException:
+                session.close()
+                raise
+        raise SourceError(f"{label(database)} could not be locked.")
 
     def evidence(self) -> dict[str, Any]:
         """What the snapshot held; waits for the counts."""
@@ -161,12 +165,6 @@ class Snapshot:
             "not_counted": self.not_counted,
             "sequences": postgres.spans(self.before, postgres.sequences(self.session)),
         }
-
-    def __enter__(self) -> Snapshot:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.session.__exit__(None, None, None)
 
 
 def lock_sql(tables: Iterable[postgres.Table]) -> str:
@@ -355,7 +353,7 @@ class Place:
             raise
 
     def close(self) -> None:
-        self.session.__exit__(None, None, None)
+        self.session.close()
 
     def sweep(self) -> None:
         """Removes what a restore left that was killed; nobody else makes such databases while we hold the lock."""
@@ -382,7 +380,9 @@ class Place:
             kept = {name: beside(name, "before", self.now) for name in names.values() if name in self.present}
             swap(self.server, self.maintenance, moves(fresh, kept))
         except BaseException:
-            self.remove(fresh.values())
+            # If the server does not answer, the next restore removes them.
+            with contextlib.suppress(BackupError):
+                self.remove(fresh.values())
             raise
         return said + report(self.context.job.name, backup.manifest.backup, names, kept)
 

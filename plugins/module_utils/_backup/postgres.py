@@ -164,8 +164,11 @@ class Session:
         try:
             self.ask(CALM)
         except BaseException:
-            self.process.end()
+            self.close()
             raise
+
+    def close(self) -> None:
+        self.process.end()
 
     def __enter__(self) -> Session:
         return self
@@ -173,7 +176,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.end()
+        self.close()
 
     def send(self, sql: str) -> None:
         """Sends statements and does not wait; C(receive) has their answers."""
