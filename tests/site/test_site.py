@@ -118,6 +118,14 @@ def test_budget_of_tasks_that_reach_the_host(stack: Stack) -> None:
 # -- a host that runs --
 
 
+def test_connections_that_redis_closed_are_no_outage(stack: Stack) -> None:
+    """It closes those that were idle for five minutes; a restart closes all at once."""
+    from prove import Site
+
+    shell(stack, "systemctl restart redis@broker")
+    assert [Site(stack).ask("/health")[0] for _ in range(4)] == [200] * 4
+
+
 def test_with_mitogen_nothing_changes_either(stack: Stack) -> None:
     assert stack.converge("mitogen", **mitogen_environment())["changed"] == 0
 

@@ -22,6 +22,8 @@ from kombu.exceptions import OperationalError as BrokerError
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import BaseModel, Field
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
 from app import tasks
@@ -42,7 +44,8 @@ pool = AsyncConnectionPool(
     check=AsyncConnectionPool.check_connection,
     kwargs={"row_factory": dict_row},
 )
-broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_connect_timeout=2)
+# One more try, on a new connection: Redis closes those that were idle for some minutes.
+broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1))
 
 
 @asynccontextmanager
