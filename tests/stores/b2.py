@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from b2sdk._internal import exception as b2
+from b2sdk._internal.file_lock import BucketRetentionSetting
 from b2sdk._internal.raw_simulator import BucketSimulator, RawSimulator
 
 MB = 1_000_000
@@ -152,6 +153,8 @@ class Store:
         if name in ("b2_list_file_names", "b2_list_file_versions") and prefix:
             # The simulator stops at the first name that has another prefix.
             words["start_file_name"] = words.get("start_file_name") or prefix
+        if "default_retention" in words:
+            words["default_retention"] = BucketRetentionSetting.from_bucket_retention_dict(words["default_retention"])
         answer = method(sim.API_URL, token, **words)
         if name in ("b2_get_upload_url", "b2_get_upload_part_url"):
             number = f"upload-{len(self.uploads)}"

@@ -56,3 +56,11 @@ class ExistsError(StoreError):
 
 class DeniedError(StoreError):
     """The key, or an object lock, does not allow this."""
+
+
+class UnsupportedError(StoreError):
+    """The store has no such function."""
+
+
+class NoBucketError(StoreError):
+    """There is no such bucket, or nothing is known of it to this key."""

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any, TypeVar
 
-from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
+from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
 from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
@@ -97,30 +97,39 @@ class B2Store:
     def bucket(self) -> str:
         """The bucket's id; the first time it costs the log-in."""
         if not self.bucket_id:
-            self.bucket_id = self.retry(self.log_in)
+            self.bucket_id = str(self.retry(self.find_bucket)["bucketId"])
         return self.bucket_id
 
     def log_in(self) -> str:
+        """The account's id."""
         settings = self.settings
 
         def ask() -> str:
             self.session.authorize_account(settings.endpoint or "production", settings.access_key, settings.secret_key)
-            account = self.session.account_info.get_account_id()
-            for bucket in self.session.list_buckets(account, bucket_name=settings.bucket)["buckets"]:
-                return str(bucket["bucketId"])
-            raise StoreError(f"There is no bucket {settings.bucket} in this B2 account, or its key may not see it.")
+            return str(self.session.account_info.get_account_id())
 
         return guard(settings, ask)
 
+    def find_bucket(self) -> dict[str, Any]:
+        """What B2 knows of the bucket.
+
+        @raises NoBucketError: if there is none, or the key may not see it
+        """
+        account, name = self.log_in(), self.settings.bucket
+        found = guard(self.settings, lambda: self.session.list_buckets(account, bucket_name=name))["buckets"]
+        for bucket in found:
+            known: dict[str, Any] = bucket
+            return known
+        raise NoBucketError(f"There is no bucket {name} in this B2 account, or its key may not see it.")
+
     def call(self, operation: str, *words: Any, key: str = "") -> Any:
         """One request, tried again as long as it may succeed later."""
-
-        def attempt() -> Any:
-            return guard(self.settings, lambda: getattr(self.session, operation)(*words), operation, key)
-
         # Logged in first, and not within the try: its patience is its own.
         _bucket = self.bucket
-        return self.retry(attempt)
+        return self.attempt(lambda: getattr(self.session, operation)(*words), operation, key)
+
+    def attempt(self, work: Callable[[], T], operation: str, key: str = "") -> T:
+        return self.retry(lambda: guard(self.settings, work, operation, key))
 
     def small(self, key: str, data: bytes | memoryview) -> None:
         sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
@@ -310,6 +319,13 @@ def disturbance(settings: StoreSettings, said: str) -> StoreError:
             f"The certificate of {settings.label} is not trusted ({said}): set ca_file to the CA that signed it."
         )
     return StoreError(f"{settings.label} cannot be reached, or was cut off: {' '.join(said.split())}.", transient=True)
+
+
+def retention(mode: str, days: int) -> Any:
+    """What a bucket's files are kept by unless they say otherwise."""
+    from b2sdk.v2 import BucketRetentionSetting, RetentionMode, RetentionPeriod
+
+    return BucketRetentionSetting(RetentionMode(mode), RetentionPeriod(days=days))
 
 
 def moment(item: dict[str, Any]) -> datetime:

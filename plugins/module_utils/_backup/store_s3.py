@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from .errors import DeniedError, ExistsError, NotFoundError, SettingsError, StoreError
+from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError, UnsupportedError
 from .retry import Retry
 from .settings import StoreSettings
 from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
@@ -271,10 +271,10 @@ def refusal(settings: StoreSettings, answer: Mapping[str, Any], operation: str, 
     if status == 416:
         return PastEndError(f"{where} has no byte of {key} there.")
     if code == "NoSuchBucket":
-        return StoreError(
+        return NoBucketError(
             f"There is no bucket {settings.bucket} at {where}: create it, or correct its name and region."
         )
-    if code in GONE or code in NO_UPLOAD or (status == 404 and not code):
+    if code in GONE or code in NO_UPLOAD or status == 404:
         return NotFoundError(f"{where} has no {key or 'such object'}{' in the making' if code in NO_UPLOAD else ''}.")
     if code in WRONG_KEY:
         return DeniedError(f"{where} does not take this key ({code}): correct access_key and secret_key.")
@@ -288,6 +288,8 @@ def refusal(settings: StoreSettings, answer: Mapping[str, Any], operation: str, 
         return StoreError(f"The bucket {settings.bucket} is in another region than {settings.region} ({why}).")
     if code in TRANSIENT or (status >= 500 and status not in NEVER_TRANSIENT) or status in (408, 429):
         return StoreError(f"{where} could not {wanted} now ({why}).", transient=True, after_seconds=wait(headers))
+    if status in (405, 501) or code == "NotImplemented":
+        return UnsupportedError(f"{where} cannot {wanted} ({why}).")
     if status in (401, 403):
         return DeniedError(f"{where} does not allow this key to {wanted} ({why}).")
     if code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall"):
@@ -357,7 +359,7 @@ def make_client(settings: StoreSettings) -> Any:
     except ImportError as error:
         raise SettingsError("S3 stores need botocore: install python3-botocore (Debian, Ubuntu) or boto3.") from error
     # Of each: name in a config file, in the environment, default.
-    files = {name: (None, None, os.devnull, None) for name in ("config_file", "credentials_file")}
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     session = botocore.session.Session(session_vars={**files, "profile": (None, None, None, None)})
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     client = session.create_client(

@@ -22,7 +22,14 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from plugins.module_utils._backup import store_s3
-from plugins.module_utils._backup.errors import DeniedError, ExistsError, NotFoundError, StoreError
+from plugins.module_utils._backup.errors import (
+    DeniedError,
+    ExistsError,
+    NoBucketError,
+    NotFoundError,
+    StoreError,
+    UnsupportedError,
+)
 from plugins.module_utils._backup.retry import Retry
 from plugins.module_utils._backup.settings import StoreSettings
 
@@ -74,7 +81,7 @@ def test_what_passes(status, code):
         (403, "AccessDenied", DeniedError, "does not allow this key to store a (403 AccessDenied)"),
         (403, "QuotaExceeded", StoreError, "is full (403 QuotaExceeded): raise its limit, or prune"),
         (507, "", StoreError, "is full (507)"),
-        (404, "NoSuchBucket", StoreError, "There is no bucket backups"),
+        (404, "NoSuchBucket", NoBucketError, "There is no bucket backups"),
         (404, "NoSuchKey", NotFoundError, "has no a."),
         (404, "404", NotFoundError, "has no a."),
         (404, "NoSuchUpload", NotFoundError, "has no a in the making"),
@@ -83,7 +90,9 @@ def test_what_passes(status, code):
         (301, "PermanentRedirect", StoreError, "is in another region than fsn1"),
         (400, "InvalidPart", StoreError, "does not have the parts that were sent to it"),
         (400, "EntityTooSmall", StoreError, "does not have the parts"),
-        (501, "NotImplemented", StoreError, "refused to store a (501 NotImplemented)"),
+        (501, "NotImplemented", UnsupportedError, "cannot store a (501 NotImplemented)"),
+        (404, "NoSuchLifecycleConfiguration", NotFoundError, "has no a"),
+        (405, "MethodNotAllowed", UnsupportedError, "cannot store a"),
         (400, "InvalidArgument", StoreError, "refused to store a (400 InvalidArgument)"),
     ],
 )
