@@ -193,9 +193,10 @@ def job_problems(options: dict[str, Any]) -> list[str]:
         for key in ("on_calendar", "drill_on_calendar"):
             if getattr(job, key) and not CALENDAR.fullmatch(getattr(job, key)):
                 problems.append(calendar_problem(f"backups_jobs: {key} of {job.name}", getattr(job, key)))
-        if job.host and not options["identity"]:
+        if job.host and not options["identity"] and not job.keep:
             problems.append(
-                f"backups_jobs: {job.name} is a job of {job.host}, which this host drills; that needs backups_identity."
+                f"backups_jobs: {job.name} is a job of {job.host}, which this host drills; that needs "
+                "backups_identity, or keep, if this host only prunes it."
             )
         if not options["recipients"] and not is_engine(job):
             problems.append(

@@ -282,7 +282,7 @@ def prune(agent: Agent, jobs: Iterable[Job], dry_run: bool = False) -> list[str]
 def prune_job(agent: Agent, store: Store, job: Job, dry_run: bool) -> list[str]:
     settings, now = agent.settings, agent.clock()
     # The whole listing before the first deletion: half of one would make old backups look like the newest.
-    records = list(catalogue.catalogue(store, settings.host_of(job), job.name))
+    records = list(catalogue.catalogue(store, settings.host_of(job), job.stored_name))
     complete = {record.backup: record for record in records if record.complete}
     taken = {backup: record.taken_at for backup, record in complete.items()}
     proved = next((record.backup for record in reversed(records) if passed(store, record)), "")
@@ -372,7 +372,7 @@ def sweep(agent: Agent, store: Store, job: Job, incomplete: list[Record]) -> int
         elif now - max(record.modified, record.taken_at) > ORPHAN_AGE:
             finish_drop(agent, store, job, record)
             agent.say(f"{job.name}: removed what is left of {record.backup}, which was never finished or is dropped.")
-    folder = names.folder(store.settings.prefix, agent.settings.host_of(job), job.name)
+    folder = names.folder(store.settings.prefix, agent.settings.host_of(job), job.stored_name)
     left = 0
     for upload in store.unfinished(folder):
         if now - upload.started > ORPHAN_AGE:
@@ -571,16 +571,16 @@ def find(agent: Agent, job: Job, backup: str = "") -> Record:
     @raises BackupError: if there is none, with those that there are
     """
     host = agent.settings.host_of(job)
-    records = [record for record in catalogue.catalogue(agent.store, host, job.name) if record.complete]
+    records = [record for record in catalogue.catalogue(agent.store, host, job.stored_name) if record.complete]
     if not records:
-        raise BackupError(f"There is no backup of {host}/{job.name} in {agent.store.settings.label}.")
+        raise BackupError(f"There is no backup of {host}/{job.stored_name} in {agent.store.settings.label}.")
     if backup in ("", "latest"):
         return records[-1]
     for record in records:
         if record.backup == backup:
             return record
     newest = ", ".join(record.backup for record in records[:-4:-1])
-    raise BackupError(f"There is no backup {backup!r} of {host}/{job.name}; the newest are {newest}.")
+    raise BackupError(f"There is no backup {backup!r} of {host}/{job.stored_name}; the newest are {newest}.")
 
 
 def check_job(settings: Settings, job: Job) -> None:

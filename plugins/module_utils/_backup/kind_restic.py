@@ -94,7 +94,7 @@ def repository(store: StoreSettings, host: str, job: str) -> tuple[str, list[str
 def restic(context: Context, *words: str, store: StoreSettings | None = None, host: str = "") -> Command:
     """restic for a job; password and keys are in its environment, where only its own account can see them."""
     job, settings = context.job, context.settings
-    address, extra, env = repository(store or settings.store, host or settings.host_of(job), job.name)
+    address, extra, env = repository(store or settings.store, host or settings.host_of(job), job.stored_name)
     # Otherwise it prints sixty lines a second for nobody.
     quiet = {"RESTIC_PROGRESS_FPS": "0.01", "RESTIC_PASSWORD": options(job)["password"]}
     return Command(("restic", "--repo", address, *extra, *words), env={**env, **quiet})

@@ -182,7 +182,7 @@ def texts(settings: Settings, states: Mapping[str, State], now: float) -> Iterat
 
 
 def labels(settings: Settings, job: Job, extra: Mapping[str, str]) -> str:
-    all_of_them = {"backup_job": job.name, "host": settings.host_of(job), "kind": job.kind, **extra}
+    all_of_them = {"backup_job": job.stored_name, "host": settings.host_of(job), "kind": job.kind, **extra}
     return ",".join(f'{name}="{escaped(value)}"' for name, value in all_of_them.items())
 
 

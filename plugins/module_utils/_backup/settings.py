@@ -105,9 +105,15 @@ class Job:
     max_drill_age_days: int = 8
     # Whose backup this is; "" = this host. A drill host has jobs of others, which it never runs, only drills.
     host: str = ""
+    # What it is called there; "" = as here, where two hosts cannot both have a job of the same name.
+    job: str = ""
     # SQL that must hold in the restored data: one row, one column, true.
     assertions: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def stored_name(self) -> str:
+        return self.job or self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +259,9 @@ def checked(settings: Settings) -> Settings:
     words = [("host", settings.host)]
     for job in settings.jobs:
         words += [("name of a job", job.name), (f"host of job {job.name}", job.host or settings.host)]
+        words += [(f"name of job {job.name} there", job.stored_name)]
+        if job.job and job.host in ("", settings.host):
+            raise SettingsError(f"Job {job.name} is {job.job!r} of another host: say of which, by host.")
     for what, word in words:
         if not re.fullmatch(WORD, word):
             raise SettingsError(f"The {what} may hold letters, digits, '.', '_' and '-' only, not {word!r}.")

@@ -85,6 +85,7 @@ def overview(
         {
             **states.get(job.name, {}),
             "job": job.name,
+            "stored_name": job.stored_name,
             "host": settings.host_of(job),
             "kind": job.kind,
             "drills": bool(job.max_drill_age_days),
@@ -115,7 +116,7 @@ def row(one: Mapping[str, Any], host: str, now: float, zone: tzinfo) -> list[str
     drilled = "failed" if one.get("drill_error") else text("last_good_drill", lambda then: seconds_text(now - then))
     return [
         "!" if one["problems"] else "",
-        one["job"] if ours else f"{one['host']}/{one['job']}",
+        one["job"] if ours else f"{one['host']}/{one['stored_name']}",
         one["kind"],
         text("last_success", lambda then: moment_text(then, zone)) or ("never" if ours else ""),
         text("last_success", lambda then: seconds_text(now - then)),

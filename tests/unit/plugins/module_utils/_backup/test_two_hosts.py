@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from plugins.module_utils._backup import jobs, state
-from plugins.module_utils._backup.settings import Keep
+from plugins.module_utils._backup import jobs, metrics, state
+from plugins.module_utils._backup.errors import SettingsError
+from plugins.module_utils._backup.settings import Keep, checked
 
 from .memory import TestAgent, printing
 
@@ -75,6 +76,32 @@ def test_a_result_that_was_overwritten_says_nothing(agent, tmp_path):
     drill_on("drills", agent, tmp_path)
     agent.store.replace(max(key for key in agent.store.objects if "/drill-" in key), b"{ half a fi")
     assert "last_good_drill" not in known(agent)
+
+
+def test_two_hosts_have_jobs_of_one_name(agent, tmp_path):
+    """A drill host calls them something else; messages, metrics and the store say what they are called there."""
+    second = TestAgent(tmp_path / "h2", printing("shop", "echo two"))
+    second.settings = dataclasses.replace(second.settings, host="h2")
+    second.store, second.clock = agent.store, agent.clock
+    jobs.run(second, second.settings.jobs[0])
+    other = TestAgent(
+        tmp_path / "drills",
+        *(dataclasses.replace(printing(f"{host}-shop", "false"), host=host, job="shop") for host in ("h1", "h2")),
+    )
+    other.settings = checked(dataclasses.replace(other.settings, host="drills"))
+    other.store, other.clock = agent.store, agent.clock
+    for job in other.settings.jobs:
+        report = jobs.drill(other, job)
+        assert f"/{job.host}/shop/{report.backup}/drill-" in " ".join(agent.store.objects)
+    text = metrics.lines(other.settings, state.read_states(other.settings.state_dir), 0.0)
+    for host in ("h1", "h2"):
+        assert f'bulwark_backup_last_drill_success{{backup_job="shop",host="{host}",kind="command"}} 1' in text
+
+
+def test_a_name_there_needs_a_host(agent):
+    job = dataclasses.replace(agent.settings.jobs[0], job="blog")
+    with pytest.raises(SettingsError, match="say of which, by host"):
+        checked(dataclasses.replace(agent.settings, jobs=(job,)))
 
 
 def test_another_host_prunes_what_it_was_told_to_keep(agent, tmp_path):
