@@ -273,3 +273,44 @@ def test_the_spec_names_what_the_settings_have(name, cls, more):
     types = {"str": str, "int": int, "bool": bool}
     for field in dataclasses.fields(cls):
         assert field.type == types[options[field.name]["type"]].__name__, field.name
+
+
+REBUILT = [
+    {"name": "media", "kind": "files"},
+    {"name": "shop", "kind": "postgres"},
+    {"name": "system", "kind": "system"},
+]
+FOUND_IN_STORE = [
+    {"job": "shop", "backup": "20261120T020000Z-00000001"},
+    {"job": "shop", "backup": "20261121T020000Z-00000002"},
+    {"job": "system", "backup": "20261121T010000Z-00000003"},
+    {"job": "old", "backup": "20261101T010000Z-00000004"},
+]
+BEGUN = 1795230000.0  # 2026-11-21 03:00 UTC
+
+
+def note():
+    return json.loads(backups.backups_rebuild_note(json.dumps(FOUND_IN_STORE), BEGUN))
+
+
+def test_a_rebuild_notes_the_newest_backup_of_each_job():
+    assert note()["backups"]["shop"] == "20261121T020000Z-00000002"
+    with pytest.raises(AnsibleFilterError, match="no backup of this host"):
+        backups.backups_rebuild_note("[]", BEGUN)
+
+
+def test_a_rebuild_restores_what_has_a_backup_in_the_order_of_the_kinds():
+    steps = backups.backups_rebuild_steps(note(), REBUILT, ["postgres", "files"])
+    assert steps == [{"job": "shop", "backup": "20261121T020000Z-00000002", "target": {}}]
+    [certificates] = backups.backups_rebuild_steps(note(), REBUILT, ["system"])
+    assert certificates["target"] == {"only": "/etc/letsencrypt"}
+
+
+def test_a_rebuild_reports_the_worst_loss_and_what_was_not_restored():
+    result = backups.backups_rebuild_result(note(), REBUILT, BEGUN + 90)
+    assert result["figures"] == {"rpo_seconds": 2 * 3600, "rto_seconds": 90}
+    text = "\n".join(result["lines"])
+    assert "never backed up" in text
+    assert "old     20261101T010000Z-00000004  20 d" in text
+    assert "not restored" in text
+    assert result["lines"][-1] == "RPO 2 h, RTO 90 s"
