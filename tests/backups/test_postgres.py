@@ -256,6 +256,9 @@ def test_pgbackrest_is_driven_drilled_and_restored(cluster: Server) -> None:
     assert "is not a data directory beside" in cluster.backup(
         "restore", "cluster", "--to", "undo=/etc", "--yes", ok=False
     )
+    said = cluster.backup("restore", "cluster", "--to", "time=2099-01-01 00:00:00+00", "--yes", ok=False)
+    assert "does not run, so" in said
+    assert cluster.jobs_count() == 3
     # Without a time it is all that was archived.
     cluster.sql("DELETE FROM public.jobs WHERE id > 2; SELECT pg_switch_wal()", "shop")
     cluster.backup("restore", "cluster", "--yes")

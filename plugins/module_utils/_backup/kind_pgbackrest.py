@@ -9,6 +9,7 @@ repo1-retention-full be larger than what the job keeps.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -256,14 +257,16 @@ def restore(context: Context, backup: Backup, target: Mapping[str, str]) -> list
     end = [f'--recovery-option=restore_command=pgbackrest --stanza={wanted["stanza"]} archive-get %f "%p"']
     if target.get("time") == "backup":
         end += ["--type=immediate", "--target-action=promote"]
-    elif target.get("time"):
+    else:
+        end.append(f"--target-timeline={timeline(server_of(wanted, cluster))}")
+    if target.get("time", "backup") != "backup":
         end += ["--type=time", f"--target={target['time']}", "--target-action=promote"]
     try:
         output(fetch(wanted, label, fresh, *end))
-        return exchange(wanted, cluster, fresh, context)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    return exchange(wanted, cluster, fresh, context)
 
 
 def find_cluster(name: str) -> dict[str, Any]:
@@ -288,14 +291,23 @@ def exchange(wanted: Mapping[str, Any], cluster: Mapping[str, Any], other: Path,
         kept = ", ".join(map(str, sorted(data.parent.glob(f"{data.name}.*")))) or "none"
         raise SettingsError(f"{other} is not a data directory beside {data}; there are {kept}.")
     unit = f"postgresql@{cluster['version']}-{cluster['cluster']}.service"
+    server = server_of(wanted, cluster)
     output(Command(("systemctl", "stop", unit)))
     try:
         swap(data, other)
-    finally:
-        # Whichever of the two it is now.
-        output(Command(("systemctl", "start", unit)))
-    server = server_of(wanted, cluster)
-    postgres.wait_for(lambda: recovered(server), RECOVERY_SECONDS)
+        try:
+            start(unit, server)
+        except BaseException:
+            output(Command(("systemctl", "stop", unit)))
+            swap(data, other)
+            raise
+    except BaseException as error:
+        # What was damaged before may not start either.
+        with contextlib.suppress(BackupError):
+            start(unit, server)
+        if isinstance(error, BackupError):
+            raise DrillError(f"{other} does not run, so {data} is what it was before: {error}") from error
+        raise
     kept_as = other.with_name(other.name.replace(".restored-", ".before-"))
     if not kept_as.exists():
         other.rename(kept_as)
@@ -304,6 +316,12 @@ def exchange(wanted: Mapping[str, Any], cluster: Mapping[str, Any], other: Path,
         f"The way back: bulwark-backup restore {context.job.name} --to undo={kept_as} --yes",
         f"When nobody needs it any more: rm -r {kept_as}",
     ]
+
+
+def start(unit: str, server: Server) -> None:
+    """Starts a cluster and waits until it is recovered."""
+    output(Command(("systemctl", "start", unit)))
+    postgres.wait_for(lambda: recovered(unit, server), RECOVERY_SECONDS)
 
 
 def server_of(wanted: Mapping[str, Any], cluster: Mapping[str, Any]) -> Server:
@@ -318,10 +336,13 @@ def timeline(server: Server) -> str:
         return "latest"
 
 
-def recovered(server: Server) -> bool:
+def recovered(unit: str, server: Server) -> bool:
+    """@raises DrillError: if it has ended, which the unit does not tell while it starts"""
     try:
         return bool(server.ask("template1", "SELECT to_jsonb(NOT pg_is_in_recovery())"))
-    except SourceError:
+    except SourceError as error:
+        if output(Command(("systemctl", "is-active", unit)), ok_status=(0, 3)).strip() == "failed":
+            raise DrillError(f"{unit} failed; its log is in /var/log/postgresql.") from error
         return False
 
 

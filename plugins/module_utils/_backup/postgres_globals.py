@@ -20,7 +20,8 @@ SELECT jsonb_agg(jsonb_build_object(
  'comment', shobj_description(d.oid, 'pg_database'),
  'tablespace', (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace),
  'tablespaces', (SELECT coalesce(jsonb_agg(spcname), '[]') FROM pg_tablespace t
-   WHERE t.oid = d.dattablespace OR EXISTS (SELECT FROM pg_tablespace_databases(t.oid) o WHERE o = d.oid)),
+   WHERE t.oid = d.dattablespace OR CASE WHEN spcname NOT IN ('pg_default', 'pg_global')
+    THEN EXISTS (SELECT FROM pg_tablespace_databases(t.oid) o WHERE o = d.oid) END),
  'acl', (SELECT jsonb_agg(jsonb_build_array(CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END,
    a.privilege_type, a.is_grantable)) FROM aclexplode(d.datacl) a),
  'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(
