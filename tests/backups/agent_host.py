@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from hosts import hosts
 
+LIBRARY = ROOT / "plugins/module_utils/_backup"
 AGENT = "/usr/local/lib/bulwark-backup/bulwark_backup"
 SETTINGS = "/etc/bulwark-backup/settings.json"
 STORE = "/srv/store"
@@ -38,8 +39,10 @@ class AgentHost:
 
     def install_agent(self) -> None:
         self.sh(f"mkdir -p {AGENT} {STORE} {Path(SETTINGS).parent}")
-        for path in (ROOT / "plugins/module_utils/_backup").glob("*.py"):
-            hosts.docker("cp", "-q", str(path), f"{self.name}:{AGENT}/{path.name}")
+        files = [path.name for path in LIBRARY.glob("*.py")]
+        archive = subprocess.run(["tar", "-cC", str(LIBRARY), *files], capture_output=True, check=True).stdout
+        unpack = ["docker", "exec", "-i", self.name, "tar", "-xC", AGENT, "--no-same-owner"]
+        subprocess.run(unpack, input=archive, check=True)
         if "age" not in self.sh("ls /etc/bulwark-backup"):
             self.sh("age-keygen -o /etc/bulwark-backup/age.key 2> /dev/null")
         self.public_key = self.sh("age-keygen -y /etc/bulwark-backup/age.key").strip()
