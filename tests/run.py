@@ -3,9 +3,9 @@
 
     tests/run.py [--fast] [--full] [--jobs N] [stage ...]
 
-A stage is setup, lint, unit, sanity, docs, rules, stores, site or the name of a scenario; all of them unless some are
-named. What a stage printed is in .ansible/test-logs/<stage>.log; the end of it is shown when it fails. A stage that
-fails does not keep the others from running, one that hangs is ended by its time limit and has failed.
+A stage is setup, lint, unit, sanity, docs, rules, stores, agent, site or the name of a scenario; all of them
+unless some are named. What a stage printed is in .ansible/test-logs/<stage>.log; the end of it is shown when it fails.
+A stage that fails does not keep the others from running, one that hangs is ended by its time limit and has failed.
 """
 
 from __future__ import annotations
@@ -210,6 +210,11 @@ def scenario(run: Run) -> Tally:
     return Tally(tally.passed + sequence.passed, tally.failed + sequence.failed)
 
 
+def agent(run: Run) -> Tally:
+    """The backup agent on real hosts: what every kind holds and gives back, and what may go wrong on the way."""
+    return run.pytest("tests/backups", "--timeout=300")
+
+
 class Stage(NamedTuple):
     name: str
     work: Callable[[Run], Tally]
@@ -228,6 +233,7 @@ def stages(fast: bool) -> list[Stage]:
         Stage("docs", docs, 5),
         Stage("rules", rules, 5),
         Stage("stores", stores, 10),
+        Stage("agent", agent, 30),
         *(Stage(name, scenario, 20) for name in names),
         Stage("site", site, 40),
     ]
@@ -360,7 +366,7 @@ def main() -> int:
     if arguments.full:
         os.environ["BULWARK_FULL"] = "1"
     LOGS.mkdir(parents=True, exist_ok=True)
-    hosts = any(stage.work in (rules, stores, scenario, site) for stage in todo)
+    hosts = any(stage.work in (rules, stores, agent, scenario, site) for stage in todo)
     setup = Stage("setup", lambda run: one(run.call("make", "--no-print-directory", "setup" if hosts else "tools")), 20)
 
     begun, board = time.monotonic(), Board()
