@@ -121,6 +121,13 @@ def test_only_root_reads_the_settings(run):
     assert run("stat -c %a /etc/bulwark-backup/identity").strip() == "600"
 
 
+def test_the_private_key_is_not_in_a_backup_of_the_system(run):
+    run("systemctl start bulwark-backup@system && systemctl start bulwark-drill@system")
+    files = "bulwark-backup fetch system --member files.tar --output -"
+    assert "backups" in run(f"{files} | tar -xO etc/hostname")
+    assert run(f"{files} | tar -xO etc/bulwark-backup/identity") == ""
+
+
 @pytest.mark.parametrize("name", ["bulwark-backup@media", "bulwark-drill@media", "bulwark-backup-prune"])
 def test_sandbox(exposure, name):
     assert exposure(f"{name}.service") <= 3.0

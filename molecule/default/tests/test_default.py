@@ -74,3 +74,18 @@ def test_memory_of_all_units_fits_the_host(run):
     total = int(run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
     limits = run("systemctl show -p MemoryMax --value app-web 'celery-*' redis@broker").split()
     assert sum(int(limit) for limit in limits if limit.isdigit()) < total
+
+
+@pytest.mark.parametrize("job", ["system", "postgres", "redis-broker", "app-media"])
+def test_what_the_roles_publish_is_backed_up_and_proved(run, job):
+    """In the units' own sandboxes; a unit that fails fails the call."""
+    run(f"systemctl start bulwark-backup@{job} && systemctl start bulwark-drill@{job}")
+    backup = json.loads(run(f"bulwark-backup list {job} --json"))[-1]
+    assert len(backup["drills"]) == 1, run(f"journalctl -n 30 -o cat --no-pager -u bulwark-drill@{job}")
+
+
+def test_the_backups_are_timed(run):
+    timers = run("systemctl list-timers --all --no-legend --no-pager 'bulwark-*'")
+    jobs = ["system", "postgres", "redis-broker", "app-media"]
+    for unit in [f"bulwark-{verb}@{job}.timer" for verb in ("backup", "drill") for job in jobs]:
+        assert unit in timers
