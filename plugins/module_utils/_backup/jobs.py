@@ -458,6 +458,8 @@ def verify(agent: Agent, job: Job, backup: str = "") -> list[Check]:
     with agent.reading(f"The reading of {job.name}"):
         record = find(agent, job, backup)
         manifest = catalogue.manifest(agent.store, record)
+        if not manifest.members:
+            return [Check(job.kind, True, f"{job.kind} keeps the sums of its own repository; a drill looks at them.")]
         if crypto.identity_path(agent.settings) is None and not agent.passphrase:
             agent.say("No private key here: the stored bytes are compared, what is in them is not looked at.")
             stored = StoredBackup(agent, record, replace(manifest, recipients=()))
