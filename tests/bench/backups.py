@@ -135,12 +135,9 @@ class Bench:
         )
 
     def void(self) -> None:
-        self.host.sh(
-            f"pgrep -f void.py > /dev/null || (setsid python3 /root/void.py 9000 {OBJECTS // 2} > /dev/null 2>&1 &)"
-        )
-        self.host.sh(
-            "for n in $(seq 50); do (: < /dev/tcp/127.0.0.1/9000) 2> /dev/null && exit; sleep 0.1; done; exit 1"
-        )
+        answers = "(: < /dev/tcp/127.0.0.1/9000) 2> /dev/null"
+        start = f"(setsid python3 /root/void.py 9000 {OBJECTS // 2} > /dev/null 2>&1 &)"
+        self.host.sh(f"{answers} || {start}; for n in $(seq 100); do {answers} && exit; sleep 0.1; done; exit 1")
 
     def settings_void(self, *jobs: dict[str, Any]) -> None:
         self.void()
