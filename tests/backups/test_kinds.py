@@ -262,7 +262,7 @@ def test_the_second_run_of_restic_stores_little(media: AgentHost) -> None:
     engine = media.manifest("media")["engine"]
     assert engine["plain_bytes"] > 10_000_000
     assert engine["stored_bytes"] < 200_000
-    assert len(engine["samples"]) == 64
+    assert len(engine["samples"]) > 50
     assert "passed" in media.backup("drill", "media")
     before = media.sh(
         "cd /srv/media && find . -type f -exec sha256sum {} + | sort; find . -printf '%p %u %m %l\\n' | sort"
@@ -359,9 +359,8 @@ def test_owners_modes_attributes_and_holes_survive(host: AgentHost) -> None:
 
 
 def test_certificates_come_back_in_their_place(debian12: AgentHost) -> None:
-    debian12.sh(
-        "rm -f /etc/later; mkdir -p /etc/letsencrypt/live; cd /etc/letsencrypt/live; echo first > key.pem; chmod 600 key.pem"
-    )
+    debian12.sh("rm -f /etc/later; mkdir -p /etc/letsencrypt/live")
+    debian12.sh("cd /etc/letsencrypt/live; echo first > key.pem; chmod 600 key.pem")
     debian12.job("system", "system")
     debian12.backup("run", "system")
     assert "passed" in debian12.backup("drill", "system")
