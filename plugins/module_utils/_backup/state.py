@@ -105,12 +105,13 @@ def taken(handle: IO[bytes], shared: bool) -> bool:
 def scratch(base: str, name: str) -> Iterator[Path]:
     """An empty folder for one run. What a run that was killed left there is removed first: its lock is ours now."""
     parent = Path(base) / name
+    made = [] if parent.parent.exists() else [parent.parent]
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
         shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(dir=parent))
     # Others pass through to what is theirs, whatever the mask of this process.
-    for folder in (parent, path):
+    for folder in (*made, parent, path):
         folder.chmod(0o711)
     try:
         yield path
