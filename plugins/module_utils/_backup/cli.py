@@ -171,6 +171,9 @@ class Command:
 
     def status(self) -> None:
         loaded, moment = self.settings, now().timestamp()
+        if loaded.metrics_file and not Path(loaded.metrics_file).exists():
+            # A host whose timers never fire is to be heard of, too.
+            metrics.publish(loaded, self.say)
         jobs_known = status.overview(loaded, state.read_states(loaded.state_dir), moment, status.timers())
         self.show(status.status(jobs_known, loaded.host, moment, retention.local_zone()), jobs_known)
 

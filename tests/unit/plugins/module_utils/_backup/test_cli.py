@@ -53,6 +53,15 @@ def run(tmp_path: Path, settings: dict[str, Any], capfd: pytest.CaptureFixture[s
         signal.signal(number, handler)
 
 
+def test_a_host_that_has_never_run_anything_is_heard_of(run: Run, tmp_path: Path) -> None:
+    assert run("status")[0] == 0
+    text = (tmp_path / "backup.prom").read_text()
+    assert 'last_success_timestamp_seconds{backup_job="shop",host="h1",kind="command"} 0' in text
+    (tmp_path / "backup.prom").write_text("older\n")
+    run("status")
+    assert (tmp_path / "backup.prom").read_text() == "older\n"
+
+
 def test_a_life(run: Run, tmp_path: Path) -> None:
     status, out, _err = run("run", "shop")
     assert status == 0
