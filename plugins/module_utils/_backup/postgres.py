@@ -428,7 +428,10 @@ class Cluster:
         """For data that has no configuration files in it, as on Debian, or those of another server."""
         texts = {"postgresql.conf": "", "pg_hba.conf": "local all all peer\n", "pg_ident.conf": ""}
         for name, text in texts.items():
-            (self.folder / name).write_text(text, encoding="ascii")
+            path = self.folder / name
+            path.write_text(text, encoding="ascii")
+            # Whatever our mask is; the folder is the server's alone.
+            path.chmod(0o644)
         self.settings["config_file"] = str(self.folder / "postgresql.conf")
         self.settings["hba_file"] = str(self.folder / "pg_hba.conf")
         self.settings["ident_file"] = str(self.folder / "pg_ident.conf")
