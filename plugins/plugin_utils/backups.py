@@ -466,19 +466,30 @@ def backups_rebuild_steps(note: dict[str, Any], jobs: list[dict[str, Any]], kind
     ]
 
 
-def backups_rebuild_result(note: dict[str, Any], jobs: list[dict[str, Any]], now: float) -> dict[str, Any]:
+def backups_rebuild_result(
+    note: dict[str, Any], jobs: list[dict[str, Any]], kinds: list[str], now: float
+) -> dict[str, Any]:
     """How much was lost and how long it took, as C(lines) for people and C(figures) in seconds for machines.
 
     The loss of a job is the time between its backup and the begin of the rebuild; the RPO is the largest.
+
+    @param kinds: those that were restored; of C(system) that is the certificates alone
     """
-    own = [one["name"] for one in jobs if not one.get("host")]
+    own = {one["name"]: one["kind"] for one in jobs if not one.get("host")}
     ages = {name: note["started"] - taken_at(backup).timestamp() for name, backup in sorted(note["backups"].items())}
-    rows = [
-        [name, note["backups"][name], seconds_text(age), "" if name in own else "in no job any more: not restored"]
-        for name, age in ages.items()
-    ]
-    rows += [[name, "none", "everything", "was never backed up"] for name in own if name not in ages]
-    restored = [age for name, age in ages.items() if name in own]
-    figures = {"rpo_seconds": round(max(restored, default=0)), "rto_seconds": round(now - note["started"])}
+    restored = [name for name in ages if own.get(name) in kinds]
+    rows = [[name, note["backups"][name], seconds_text(ages[name]), "restored"] for name in restored]
+    for name in sorted({*ages, *own} - {*restored}):
+        if name not in ages:
+            rows.append([name, "none", "everything", "was never backed up"])
+            continue
+        done = {"system": "certificates restored"}.get(own.get(name, ""), "not restored: do it by hand")
+        rows.append(
+            [name, note["backups"][name], seconds_text(ages[name]), done if name in own else "is no job any more"]
+        )
+    figures = {
+        "rpo_seconds": round(max((ages[name] for name in restored), default=0)),
+        "rto_seconds": round(now - note["started"]),
+    }
     total = f"RPO {seconds_text(figures['rpo_seconds'])}, RTO {seconds_text(figures['rto_seconds'])}"
     return {"lines": [*table(["job", "backup", "lost", ""], rows), total], "figures": figures}

@@ -307,10 +307,17 @@ def test_a_rebuild_restores_what_has_a_backup_in_the_order_of_the_kinds():
 
 
 def test_a_rebuild_reports_the_worst_loss_and_what_was_not_restored():
-    result = backups.backups_rebuild_result(note(), REBUILT, BEGUN + 90)
-    assert result["figures"] == {"rpo_seconds": 2 * 3600, "rto_seconds": 90}
+    result = backups.backups_rebuild_result(note(), REBUILT, ["postgres", "files"], BEGUN + 90)
+    assert result["figures"] == {"rpo_seconds": 3600, "rto_seconds": 90}
     text = "\n".join(result["lines"])
-    assert "never backed up" in text
-    assert "old     20261101T010000Z-00000004  20 d" in text
-    assert "not restored" in text
-    assert result["lines"][-1] == "RPO 2 h, RTO 90 s"
+    assert "media   none                       everything  was never backed up" in text
+    assert "old     20261101T010000Z-00000004  20 d        is no job any more" in text
+    assert "certificates restored" in text
+    assert result["lines"][-1] == "RPO 60 min, RTO 90 s"
+
+
+def test_a_rebuild_says_which_kinds_are_left_to_people():
+    jobs = [{"name": "shop", "kind": "pgbackrest"}]
+    assert any(
+        "do it by hand" in line for line in backups.backups_rebuild_result(note(), jobs, ["postgres"], 0)["lines"]
+    )
