@@ -4,14 +4,18 @@ and their way back. Debian 12 has Redis 7.0, restic 0.14 and ClickHouse 18.16, D
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.backups.agent_host import STORE, AgentHost
+from tests.backups.agent_host import ROOT, STORE, AgentHost
 
 FULL = bool(os.environ.get("BULWARK_FULL"))
 SYSTEMS = ("debian12", "debian13")
@@ -185,6 +189,38 @@ def test_a_broker_that_does_not_start_gets_its_data_back(broker: AgentHost) -> N
         broker.sh(f"rm -r {drop_in}; systemctl daemon-reload")
     assert "has the data that it had before" in said
     assert broker.sh(f"{CLIENT} get later").strip() == "1"
+
+
+@pytest.mark.skipif(not FULL, reason="the quick form runs this runbook for PostgreSQL")
+@one
+def test_the_runbook_stops_the_workers_and_keeps_what_it_replaces(broker: AgentHost, tmp_path: Path) -> None:
+    broker.write("/usr/local/bin/bulwark-backup", (ROOT / "roles/backups/files/bulwark-backup").read_text())
+    broker.write("/etc/systemd/system/celery-worker@.service", "[Service]\nExecStart=/bin/sleep 1d\n")
+    broker.sh("chmod 755 /usr/local/bin/bulwark-backup; systemctl daemon-reload; systemctl start celery-worker@upload")
+    broker.backup("run", "redis-broker")
+    broker.sh(f"{CLIENT} del k1")
+    started = "systemctl show -P ActiveEnterTimestampMonotonic celery-worker@upload"
+    before = broker.sh(started)
+    inventory = tmp_path / "hosts.json"
+    host = {"ansible_connection": "docker", "ansible_python_interpreter": "/usr/bin/python3"}
+    inventory.write_text(json.dumps({"all": {"hosts": {broker.name: host}}}))
+
+    def runbook(**variables: Any) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        env["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".ansible/collections")
+        words = ["-i", str(inventory), "-e", json.dumps({"restore_safety_backup": False, **variables})]
+        play = str(ROOT / "playbooks/restore_redis.yml")
+        return subprocess.run(["ansible-playbook", *words, play], capture_output=True, text=True, env=env, timeout=200)
+
+    asked = runbook()
+    assert asked.returncode != 0
+    assert "backups_restore_confirmed=yes" in asked.stdout
+    assert (broker.sh(started), broker.sh(f"{CLIENT} exists k1").strip()) == (before, "0")
+    done = runbook(backups_restore_confirmed="yes")
+    assert done.returncode == 0, done.stdout
+    assert "Way back: systemctl stop redis@broker.service" in done.stdout
+    assert broker.sh(f"{CLIENT} get k1").strip() == "1"
+    assert int(broker.sh(started)) > int(before)
 
 
 # ClickHouse
