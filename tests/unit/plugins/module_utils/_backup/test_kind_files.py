@@ -10,7 +10,7 @@ import pytest
 
 from plugins.module_utils._backup import kind_files
 from plugins.module_utils._backup.errors import DrillError, SettingsError, SourceError
-from plugins.module_utils._backup.tar_listing import SAMPLES, TarListing, listing_of
+from plugins.module_utils._backup.tar_listing import SAMPLES, listing_of
 
 LONG = "long-name-" * 15
 
@@ -186,8 +186,3 @@ def test_files_that_move_are_noted(tree: Path, context: Callable[..., Any]) -> N
     assert context.lines[0].startswith("2 files changed")  # type: ignore[attr-defined]
     assert 1 in stream.ok_status
     assert 2 not in stream.ok_status
-
-
-def test_what_is_no_tar_stream_is_refused() -> None:
-    with pytest.raises(SourceError, match="not a tar"):
-        TarListing().feed(b"x" * 512)
