@@ -300,7 +300,8 @@ def service(options: dict[str, Any], description: str, words: str, **lines: Any)
 RELAXED: dict[str, dict[str, Any]] = {
     "pgbackrest": {
         "PrivateTmp": None,
-        "ReadWritePaths": [f"-/{path}/pgbackrest" for path in ("tmp", "var/lib", "var/log", "var/spool")],
+        # Its locks, which its archiving shares, are in /tmp.
+        "ReadWritePaths": ["/tmp", *(f"-/var/{path}/pgbackrest" for path in ("lib", "log", "spool"))],
     },
 }
 
