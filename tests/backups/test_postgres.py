@@ -98,6 +98,11 @@ class Server(AgentHost):
             self.sh("cd / && su postgres -c 'psql -qXv ON_ERROR_STOP=1 -f -' < /root/data.sql")
         self.job("pg", "postgres", assertions=["shop: SELECT count(*) >= 1000 FROM public.jobs"])
 
+    def backup(self, *words: str, ok: bool = True) -> str:
+        """As its units run it, with files that nobody else may read."""
+        call = f"umask 077; cd /usr/local/lib/bulwark-backup && python3 -m bulwark_backup.cli {shlex.join(words)}"
+        return self.sh(call, ok)
+
     def sql(self, sql: str, database: str = "postgres", ok: bool = True) -> str:
         return self.sh(f"cd / && su postgres -c 'psql -qXAtv ON_ERROR_STOP=1 -d {database} -f -'", ok, sql).strip()
 
@@ -562,6 +567,8 @@ def test_the_runbook_stops_the_workers_and_finds_its_way_back(server: Server, tm
     assert server.jobs_count() == whole
     assert int(server.sh(started)) > int(before)
     assert server.sh("systemctl is-active celery-worker@upload").strip() == "active"
+    if not FULL:
+        return
     playbook(
         runbook,
         backups_restore_target={"undo": kept},

@@ -222,7 +222,9 @@ def load(server: Server, major: int, backup: Backup, database: str, name: str, *
     Whatever the dump makes that a new database already has is removed first, so that no message has to be passed over.
     """
     argv = (postgres.program("pg_restore", major), "-w", "--exit-on-error", "--clean", "--if-exists", *words)
-    backup.feed(member_of(database), Command((*argv, "-d", server.conninfo(name)), server.user))
+    # Its statements need not be on the disk one by one: the rename at the end is waited for, and all before it with it.
+    env = {"PGOPTIONS": "-c synchronous_commit=off"}
+    backup.feed(member_of(database), Command((*argv, "-d", server.conninfo(name)), server.user, env))
 
 
 def missing_extensions(server: Server, evidence: Mapping[str, Any]) -> list[str]:
