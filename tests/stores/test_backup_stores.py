@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils._backup import store_s3
 from plugins.module_utils._backup.errors import DeniedError, NotFoundError, StoreError
 from plugins.module_utils._backup.settings import StoreSettings
 from plugins.module_utils._backup.stores import Store, Upload, open_store
@@ -292,6 +293,18 @@ def test_s3_providers_may_be_strict(s3: RgwStore, open_s3: Opener, s3_bucket: st
         s3.faults.set()
 
 
+def test_s3_without_conditional_requests(s3: RgwStore, open_s3: Opener, s3_bucket: str, folder: str) -> None:
+    store = open_s3(bucket=s3_bucket, endpoint=s3.faulty_endpoint)
+    unknown = {"do": "answer", "status": 501, "code": "NotImplemented", "method": "PUT", "count": 1}
+    s3.faults.set(unknown, {"do": "refuse_header", "header": "If-None-Match"})
+    try:
+        for name in ("a", "b"):
+            store.put(f"{folder}{name}", b"x")
+        assert keys(store, folder) == [f"{folder}a", f"{folder}b"]
+    finally:
+        s3.faults.set()
+
+
 def test_s3_says_that_it_is_full(s3: RgwStore, open_s3: Opener) -> None:
     name = unique()
     s3.client().create_bucket(Bucket=name)
@@ -347,17 +360,22 @@ def test_s3_says_what_a_lock_protects(s3: RgwStore, open_s3: Opener) -> None:
     assert content(store, "a") == b"x"
 
 
-def test_s3_has_more_than_a_page(s3: RgwStore, open_s3: Opener, s3_bucket: str, folder: str) -> None:
+def test_s3_has_more_than_a_page(
+    s3: RgwStore, open_s3: Opener, s3_bucket: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_s3(bucket=s3_bucket, endpoint=s3.faulty_endpoint)
-    names = [f"{folder}{number:05}" for number in range(1105)]
+    page = 1000 if os.environ.get("BULWARK_FULL") else 100
+    monkeypatch.setattr(store_s3, "PAGE", page)
+    names = [f"{folder}{number:05}" for number in range(2 * page + 5)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: store.put(name, b"x"), names))
     s3.faults.set()
     assert keys(store, folder) == names
-    assert keys(store, folder, names[1050]) == names[1051:]
+    assert keys(store, folder, names[page + 50]) == names[page + 51 :]
+    assert requests(s3, "GET", "list-type=2") == 5
     store.delete(names)
     assert keys(store, folder) == []
-    assert requests(s3, "POST", "delete") == 2
+    assert requests(s3, "POST", "delete") == 3
 
 
 # -- B2 ---------------------------------------------------------------------------------------------------------------

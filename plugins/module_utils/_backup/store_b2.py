@@ -145,7 +145,8 @@ class B2Store:
     def versions(self, prefix: str, names: set[str]) -> Iterator[tuple[str, str]]:
         """Name and id of everything that these names had and have."""
         start: tuple[str | None, str | None] = (min(names), None)
-        while start[0] is not None:
+        last = max(names)
+        while start[0] is not None and start[0] <= last:
             page = self.call("list_file_versions", self.bucket, *start, PAGE, prefix)
             for item in page["files"]:
                 if item["fileName"] in names and item["action"] in ("upload", "hide"):
@@ -274,12 +275,13 @@ def guard(settings: StoreSettings, work: Callable[[], T], operation: str = "log_
     """What the work returns; what the libraries raise, in words."""
     from b2sdk.v2.exception import B2Error
     from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
     try:
         return work()
     except B2Error as error:
         raise refusal(settings, error, operation, key) from error
-    except (RequestException, OSError) as error:
+    except (RequestException, HTTPError, OSError) as error:
         raise disturbance(settings, str(error)) from error
 
 

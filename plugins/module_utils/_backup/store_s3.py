@@ -8,7 +8,6 @@ import base64
 import contextlib
 import hashlib
 import os
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -24,6 +23,7 @@ T = TypeVar("T")
 
 # As many as one request deletes or lists.
 PAGE = 1000
+CONDITIONAL = "before-call.s3.PutObject"
 SKEW_SECONDS = 900
 
 GONE = ("NoSuchKey", "NoSuchVersion", "NotFound", "404")
@@ -53,8 +53,15 @@ class S3Store:
         self.versioned: bool | None = None
 
     def put(self, key: str, data: bytes) -> None:
+        words = {"Body": memoryview(data), "ContentMD5": md5(data)}
         try:
-            self.call("put_object", key, Body=memoryview(data), ContentMD5=md5(data))
+            try:
+                self.call("put_object", key, **words)
+            except UnsupportedError:
+                # B2 has no conditional requests.
+                self.client.meta.events.unregister(CONDITIONAL, never_replace)
+                self.must_be_new(key)
+                self.call("put_object", key, **words)
         except ExistsError:
             # Ours, if the answer to the first try was lost.
             if not holds(self, key, data):
@@ -109,11 +116,17 @@ class S3Store:
         with contextlib.suppress(NotFoundError):
             self.call("abort_multipart_upload", upload.key, UploadId=upload.handle)
 
+    def must_be_new(self, key: str) -> None:
+        """@raises ExistsError: if there is such an object"""
+        with contextlib.suppress(NotFoundError):
+            self.call("head_object", key)
+            raise ExistsError(f"{self.settings.label} has {key} already; it is not replaced.")
+
     def is_versioned(self) -> bool:
         if self.versioned is None:
             try:
                 self.versioned = "Status" in self.call("get_bucket_versioning")
-            except StoreError:
+            except (DeniedError, UnsupportedError):
                 # Stores without versions do not know the question; a key that may not ask may not delete versions.
                 self.versioned = False
         return self.versioned
@@ -129,12 +142,13 @@ class S3Store:
     def guard(self, work: Callable[[], T], operation: str = "", key: str = "") -> T:
         """What the work returns; what the library raises, in words."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
 
         try:
             return work()
         except ClientError as error:
             raise refusal(self.settings, error.response, operation, key) from error
-        except (BotoCoreError, OSError, ssl.SSLError) as error:
+        except (BotoCoreError, HTTPError, OSError) as error:
             raise disturbance(self.settings, error) from error
 
 
@@ -200,9 +214,9 @@ class Reading:
     def open(self) -> None:
         words = {"Range": f"bytes={self.position}-"} if self.position else {}
         answer = self.store.once("get_object", self.key, **words)
-        if self.tag and answer["ETag"] != self.tag:
+        if self.tag and answer.get("ETag") != self.tag:
             raise StoreError(f"{self.key} in {self.store.settings.label} was replaced while it was read.")
-        self.tag, self.body = answer["ETag"], answer["Body"]
+        self.tag, self.body = answer.get("ETag", ""), answer["Body"]
         self.end = self.position + answer["ContentLength"]
 
     def close(self) -> None:
@@ -215,19 +229,17 @@ def with_versions(store: S3Store, keys: list[str]) -> list[dict[str, str]]:
     """Every version of these keys, the markers of deleted ones among them; by one listing for each folder."""
     found = []
     for folder, group in groupby(sorted(keys), key=lambda key: key.rpartition("/")[0]):
-        wanted = set(group)
-        where = {"Prefix": f"{folder}/" if folder else ""}
+        names = list(group)
+        # From shortly before the first name, as a listing begins after its mark.
+        where = {"Prefix": f"{folder}/" if folder else "", "KeyMarker": names[0][:-1]}
         more = True
         while more:
             page = store.call("list_object_versions", **where)
-            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                if item["Key"] in wanted:
-                    found.append({"Key": item["Key"], "VersionId": item["VersionId"]})
-            more = page.get("IsTruncated", False)
-            where |= {
-                "KeyMarker": page.get("NextKeyMarker", ""),
-                "VersionIdMarker": page.get("NextVersionIdMarker", ""),
-            }
+            items = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            found += [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in items if one["Key"] in names]
+            last = page.get("NextKeyMarker", "")
+            more = page.get("IsTruncated", False) and last <= names[-1]
+            where |= {"KeyMarker": last, "VersionIdMarker": page.get("NextVersionIdMarker", "")}
     return found
 
 
@@ -321,19 +333,19 @@ def wait(headers: Mapping[str, str]) -> float:
     return float(asked) if asked.isdigit() else max(-skew_seconds(asked), 0)
 
 
-def prepare(params: dict[str, Any], model: Any, **rest: Any) -> None:
-    """The last look at a request: MD5 sums, which all stores check, in place of newer sums that many refuse.
-
-    C(If-None-Match) is set here, because the botocore of Debian 12 does not know it.
-    """
+def prepare(params: dict[str, Any], **rest: Any) -> None:
+    """The last look at a request: MD5 sums, which all stores check, in place of newer sums that many refuse."""
     headers, body = params["headers"], params["body"]
     params["context"].pop("checksum", None)
     for name in [name for name in headers if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-"))]:
         del headers[name]
-    if model.name == "PutObject":
-        headers["If-None-Match"] = "*"
     if body and "Content-MD5" not in headers:
         headers["Content-MD5"] = md5(body)
+
+
+def never_replace(params: dict[str, Any], **rest: Any) -> None:
+    """Set here, because the botocore of Debian 12 does not know it."""
+    params["headers"]["If-None-Match"] = "*"
 
 
 def md5(data: bytes | memoryview) -> str:
@@ -380,6 +392,7 @@ def make_client(settings: StoreSettings) -> Any:
         ),
     )
     client.meta.events.register("before-call.s3", prepare)
+    client.meta.events.register(CONDITIONAL, never_replace)
     return client
 
 

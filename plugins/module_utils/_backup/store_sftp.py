@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from .errors import DeniedError, ExistsError, NotFoundError, StoreError
@@ -101,7 +102,7 @@ class SftpStore:
         for key in keys:
             path = self.path(key)
             try:
-                self.call(lambda: self.connected().remove(path))  # noqa: B023
+                self.call(partial(self.remove, path))
             except (DeniedError, RefusedError) as error:
                 kept.append(f"{key} ({error})")
             folders.add(path.rpartition("/")[0])
@@ -121,8 +122,11 @@ class SftpStore:
         folder = self.path(upload.key).rpartition("/")[0]
         if not UNFINISHED.fullmatch(upload.handle):
             raise StoreError(f"{upload.handle!r} is no unfinished upload of {self.settings.label}.")
-        self.call(lambda: self.connected().remove(f"{folder}/{upload.handle}"))
+        self.call(partial(self.remove, f"{folder}/{upload.handle}"))
         self.tidy(folder)
+
+    def remove(self, path: str) -> None:
+        self.connected().remove(path)
 
     def path(self, key: str) -> str:
         checked_key(key)

@@ -5,7 +5,11 @@ How the store behaves is in tests/stores, against a real one.
 
 from __future__ import annotations
 
+import hashlib
+import http.server
 import io
+import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
@@ -208,6 +212,63 @@ def test_completing_again_what_is_complete(store):
             else:
                 with pytest.raises(NotFoundError, match="in the making"):
                     upload.complete()
+
+
+def test_a_store_without_conditional_requests_is_asked_first(store):
+    where = {"Bucket": "backups", "Key": "a"}
+    words = {**where, "Body": memoryview(b"x"), "ContentMD5": "ndTkYSaMgDT1yFZOFVxnpg=="}
+    for exists in (False, True):
+        with Stubber(store.client) as stub:
+            stub.add_client_error("put_object", "NotImplemented", "", 501, expected_params=words)
+            if exists:
+                stub.add_response("head_object", {}, where)
+                stub.add_response("get_object", body(b"other"), where)
+                with pytest.raises(ExistsError, match="not replaced"):
+                    store.put("a", b"x")
+            else:
+                stub.add_client_error("head_object", "404", "", 404, expected_params=where)
+                stub.add_response("put_object", {}, words)
+                store.put("a", b"x")
+            stub.assert_no_pending_responses()
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """Takes every request and remembers it."""
+
+    seen: list[tuple[dict[str, str], bytes]] = []
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append(({name.lower(): value for name, value in self.headers.items()}, data))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.send_header("ETag", '"tag"')
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
+def test_what_is_sent():
+    server = http.server.HTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        settings = replace(SETTINGS, provider="custom", endpoint=f"http://127.0.0.1:{server.server_port}")
+        store = store_s3.open_store(settings)
+        store.put("a", b"small")
+        buffer = bytearray(b"large part and more")
+        store_s3.S3Upload(store, "a", "id").part(1, memoryview(buffer)[:10])
+    finally:
+        server.shutdown()
+        server.server_close()
+    (small, data), (part, part_data) = Recorder.seen
+    assert (data, part_data) == (b"small", b"large part")
+    assert small["if-none-match"] == "*"
+    assert "if-none-match" not in part
+    for headers, sent in Recorder.seen:
+        assert headers["content-md5"] == store_s3.md5(sent)
+        assert headers["x-amz-content-sha256"] == hashlib.sha256(sent).hexdigest()
+        assert not [name for name in headers if "checksum" in name or name in ("x-amz-trailer", "transfer-encoding")]
 
 
 def test_times_are_read_as_botocore_reads_them():
