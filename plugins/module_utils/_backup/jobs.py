@@ -303,7 +303,8 @@ def prune_job(agent: Agent, store: Store, job: Job, dry_run: bool) -> list[str]:
         unfinished = sweep(agent, store, job, [record for record in records if not record.complete])
         sizes = {backup: record.stored_bytes for backup, record in complete.items() if backup not in gone}
         agent.remember(job, last_prune=now.timestamp(), **metrics.holdings(sizes, kept, unfinished))
-        agent.remember(job, **drilled_elsewhere(agent, store, job, records))
+        left = [record for record in records if record.backup not in gone]
+        agent.remember(job, **drilled_elsewhere(agent, store, job, left))
     return gone
 
 

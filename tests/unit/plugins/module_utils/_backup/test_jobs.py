@@ -368,6 +368,16 @@ def test_prune_leaves_the_jobs_of_other_hosts_alone(make: Make) -> None:
     assert jobs.prune(drill_host, drill_host.settings.jobs) == []
 
 
+def test_nobody_asks_for_the_drill_of_a_backup_that_was_dropped(make: Make) -> None:
+    job = Job("shop", "command", options={"command": ["echo", "x"], "drill_command": ["false"]})
+    agent = make(job, keep=Keep(daily=1, weekly=0, monthly=0))
+    first = back_up(agent, 2)[0]
+    with pytest.raises(BackupError):
+        jobs.drill(agent, job, first)
+    agent.remember(job, last_drill_attempt=0)
+    assert jobs.prune(agent, agent.settings.jobs) == [first]
+
+
 def test_an_engine_forgets_what_is_dropped(make: Make, engine: list[str]) -> None:
     agent = make(Job("tree", "engine"), keep=Keep(daily=1, weekly=0, monthly=0))
     back_up(agent, 2, "tree")
