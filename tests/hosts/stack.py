@@ -115,6 +115,18 @@ class Stack:
             file.write_text(json.dumps({name: secrets.token_hex(24) for name in SECRETS}), encoding="utf-8")
         return json.loads(file.read_text(encoding="utf-8"))
 
+    def all_secrets(self) -> dict[str, str]:
+        """Everything that no output may show."""
+        backups = (
+            {
+                "private key of the backups": self.backup_key()["identity"],
+                "key of the store": self.store.keys.secret_key,
+            }
+            if self.store
+            else {}
+        )
+        return {**self.secrets(), **backups}
+
     def write_inventory(self) -> None:
         """What only this machine knows: the address, the key and the secrets."""
         variables = {
@@ -194,11 +206,11 @@ class Stack:
             env.update(mitogen_environment())
         return env
 
-    def run(self, *words: str, **extra_env: str) -> subprocess.CompletedProcess[str]:
-        """Runs site.yml with further words and gives what it printed, good or bad."""
+    def run(self, *words: str, playbook: str = "site.yml", **extra_env: str) -> subprocess.CompletedProcess[str]:
+        """Runs a playbook with further words and gives what it printed, good or bad."""
         env = {**self.environment(), **extra_env}
         return subprocess.run(
-            self.command(*words),
+            self.command(*words, playbook=playbook),
             cwd=ROOT,
             env=env,
             stdout=subprocess.PIPE,

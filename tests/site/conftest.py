@@ -16,12 +16,18 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/demo")]
 
 from hosts.stack import Stack
 
+IMAGE = os.environ.get("BULWARK_SITE_IMAGE", "debian12")
 FULL = bool(os.environ.get("BULWARK_FULL"))
 SEED = int(os.environ.get("BULWARK_SEED") or time.time() % 100_000)
 
 
 def pytest_report_header() -> str:
     return f"site tests: seed {SEED} (BULWARK_SEED={SEED} repeats it){', every case' if FULL else ', sampled'}"
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    return IMAGE
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +43,9 @@ def dice() -> random.Random:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A fresh host that nothing has been done to yet."""
-    one = Stack("bulwark-site", ROOT / ".ansible/site")
+    one = Stack("bulwark-site", ROOT / ".ansible/site", backups=True)
     one.down()
-    one.up(os.environ.get("BULWARK_SITE_IMAGE", "debian12"))
+    one.up(IMAGE)
     yield one
     if not os.environ.get("BULWARK_KEEP"):
         one.down()

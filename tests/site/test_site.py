@@ -70,7 +70,7 @@ def test_check_mode_on_a_new_host(stack: Stack) -> None:
     # root is let in and the user of the inventory is not yet, which is how it should be and no error.
     assert "UNREACHABLE" not in done.stdout
     assert "postgresql" not in shell(stack, "dpkg -l | grep ^ii || true")
-    for name, secret in stack.secrets().items():
+    for name, secret in stack.all_secrets().items():
         assert secret not in done.stdout, f"--check --diff shows {name}"
 
 
@@ -139,7 +139,7 @@ def test_no_secret_in_any_output(stack: Stack) -> None:
     stack.write_inventory()
     done = stack.run("-vvv", "--diff")
     assert done.returncode == 0, done.stdout[-4000:]
-    for name, secret in {**{f"old {n}": v for n, v in old.items()}, **new}.items():
+    for name, secret in {**{f"old {n}": v for n, v in old.items()}, **stack.all_secrets()}.items():
         at = done.stdout.find(secret)
         assert at < 0, f"{name} is shown: …{done.stdout[max(0, at - 400) : at]}…"
     assert stack.converge("rotated_again")["changed"] == 0
@@ -201,3 +201,43 @@ def test_two_beats(stack: Stack) -> None:
         "demo",
         "other",
     )
+
+
+# -- a host that is lost --
+
+REBUILD_KILLS_QUICK, REBUILD_KILLS_FULL = 1, 5
+REBUILD = ("-e", json.dumps({"backups_rebuild_confirmed": "yes"}))
+
+
+def test_a_host_that_holds_something_is_not_rebuilt(stack: Stack) -> None:
+    done = stack.run(*REBUILD, playbook="playbooks/rebuild_host.yml")
+    assert done.returncode != 0
+    assert "This host holds something already" in sentence(done.stdout)
+
+
+def test_a_lost_host_comes_back_from_its_bucket(stack: Stack, image: str, dice: random.Random, full: bool) -> None:
+    """Rows, broker and files as they were, the same certificate, also when the rebuild is cut off at random tasks."""
+    from prove import Site, prove
+
+    site = Site(stack)
+    job = site.finished(site.job())
+    shell(stack, "echo kept > /srv/app/shared/media/letter.txt && chown app: /srv/app/shared/media/letter.txt")
+    certificate = shell(stack, "cat /etc/letsencrypt/live/*/cert.pem")
+    for playbook in ("backup_now", "restore_drill"):
+        stack.converge(playbook, playbook=f"playbooks/{playbook}.yml")
+    stack.destroy_host()
+    stack.up(image)
+    for task in sorted(dice.sample(range(20, 150), REBUILD_KILLS_FULL if full else REBUILD_KILLS_QUICK)):
+        print(f"rebuild killed at task {task}")
+        assert stack.run(*REBUILD, playbook="playbooks/rebuild_host.yml", RUN_STATS_KILL_AT=str(task)).returncode != 0
+    figures = stack.converge("rebuild", *REBUILD, playbook="playbooks/rebuild_host.yml")["custom"]["demo"]["rebuild"]
+    print(f"rebuilt: {figures}")
+    assert figures["rto_seconds"] > 0
+    assert site.look_up(job["id"]) == job
+    assert (
+        shell(stack, "cat /srv/app/shared/media/letter.txt; stat -c %U /srv/app/shared/media/letter.txt") == "kept\napp"
+    )
+    assert shell(stack, "cat /etc/letsencrypt/live/*/cert.pem") == certificate
+    verdicts = prove(stack)
+    assert all(verdicts.values()), verdicts
+    assert stack.converge("after_rebuild")["changed"] == 0
