@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from . import renames
 from .commands import output
 from .errors import BackupError, DrillError, SettingsError, SourceError
 from .kinds import Backup, Check, Command, Context, Stream, options
@@ -204,23 +205,20 @@ def refuse_difference(evidence: Mapping[str, Any], places: Mapping[str, str]) ->
 
 def exchange(beside: Mapping[str, str], suffix: str) -> list[str]:
     """Puts each restored path in the place of the old one, which gets a new name; all or, if one fails, none."""
-    done: list[tuple[str, str]] = []
-    said = []
+    done: list[tuple[str, bool]] = []
     try:
         for path, place in beside.items():
-            if os.path.lexists(path):
-                os.rename(path, path + suffix)
-                done.append((path + suffix, path))
-                said.append(f"{path} is restored; what was there is {path}{suffix}.")
-            else:
-                said.append(f"{path} is restored; nothing was there.")
-            os.rename(place, path)
-            done.append((path, place))
+            done.append((path, renames.replace(place, path, path + suffix)))
     except OSError as error:
-        for now, before in reversed(done):
-            os.rename(now, before)
+        for path, replaced in reversed(done):
+            os.rename(path, beside[path])
+            if replaced:
+                os.rename(path + suffix, path)
         raise DrillError(f"{error.filename} cannot be renamed: {error.strerror}. Everything is as it was.") from error
-    return said
+    return [
+        f"{path} is restored; " + (f"what was there is {path}{suffix}." if replaced else "nothing was there.")
+        for path, replaced in done
+    ]
 
 
 def remove(path: str) -> None:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from . import renames
 from .commands import Process, output
 from .errors import BackupError, BusyError, DrillError, SettingsError, SourceError
 from .kinds import Backup, Check, Command, Context, Stream, options
@@ -283,9 +284,7 @@ def restore_instance(context: Context, backup: Backup, wanted: Mapping[str, Any]
         output(Command(("systemctl", "stop", wanted["unit"])))
         if settings["appendonly"] == "yes":
             make_append_only(beside, settings["dbfilename"], wanted["account"])
-        if folder.exists():
-            os.rename(folder, before)
-        os.rename(beside, folder)
+        renames.replace(str(beside), str(folder), str(before))
         output(Command(("systemctl", "start", wanted["unit"])))
         loaded = check_loaded(counted, wait_for(wanted))
         if not loaded.ok:
