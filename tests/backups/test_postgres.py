@@ -90,6 +90,8 @@ class Server(AgentHost):
 
     def prepare(self) -> None:
         self.up("postgresql", "python3-zstandard")
+        # As the role makes them.
+        self.sh("install -d -m 711 /var/lib/bulwark-backup /var/lib/bulwark-backup/scratch")
         self.major = self.sh("ls /usr/lib/postgresql").strip()
         self.unit = f"postgresql@{self.major}-main"
         self.write("/root/data.sql", DATA)
