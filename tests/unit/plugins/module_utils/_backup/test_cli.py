@@ -150,7 +150,7 @@ def test_a_signal_leaves_nothing(run: Run, tmp_path: Path, number: int) -> None:
     script = "import sys; from plugins.module_utils._backup.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", script, "run", "slow", "--settings", str(tmp_path / "settings.json")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "state/slow.json").exists():
         time.sleep(0.05)
     time.sleep(0.3)
