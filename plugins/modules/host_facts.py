@@ -13,7 +13,7 @@ author: [the bulwark.stack maintainers (@bulwark)]
 extends_documentation_fragment: [bulwark.stack._attributes]
 options:
   contact_required:
-    description: Whether it is an error when there is no contact with the host. Without, RV(no_contact) says why there is none.
+    description: Whether it is an error when there is no contact with the host. If not, RV(no_contact) says why.
     type: bool
     default: true
 """
