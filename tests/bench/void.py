@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from bisect import bisect_left, bisect_right
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -67,7 +68,8 @@ class Void(BaseHTTPRequestHandler):
             self.give("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
             return
         prefix, after = query.get("prefix", [""])[0], query.get("start-after", [""])[0]
-        found = [one for one in self.names if one.startswith(prefix) and one > after]
+        first = max(bisect_left(self.names, prefix), bisect_right(self.names, after))
+        found = [one for one in self.names[first : first + PAGE + 1] if one.startswith(prefix)]
         items = "".join(
             f"<Contents><Key>{one}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag>"
             "<Size>1000000</Size><StorageClass>STANDARD</StorageClass></Contents>"
