@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -15,6 +16,15 @@ from plugins.module_utils._backup.stores import Entry, Store
 MIB = 2**20
 # The smallest part that S3 and B2 take.
 PART = 5 * MIB
+
+
+# Opens a store; the words are settings that differ from the usual ones.
+Opener = Callable[..., Store]
+
+
+def unique() -> str:
+    """The name of a bucket that no other test has."""
+    return f"backups-{uuid.uuid4().hex}"
 
 
 def hurried(store: Store, patience_seconds: float = 30) -> Store:

@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hosts import hosts
 
-from stores.stores import B2Store, RgwStore, SftpStore
+from plugins.module_utils._backup.settings import StoreSettings
+from plugins.module_utils._backup.stores import open_store
+from stores.stores import CA, B2Store, RgwStore, SftpStore
+from tests.stores.conformance import Opener, hurried, unique
 
 # Another name lets two runs share a machine.
 NETWORK = os.environ.get("BULWARK_STORES_NAME", "bulwark-stores")
@@ -46,3 +49,50 @@ def native_b2(network: str) -> Iterator[B2Store]:
 @pytest.fixture(scope="session")
 def box(network: str) -> Iterator[SftpStore]:
     yield from running(SftpStore(f"{network}-box", network, size_mb=512))
+
+
+@pytest.fixture(scope="session")
+def open_s3(s3: RgwStore) -> Opener:
+    def _open(**words: Any) -> Any:
+        usual = {"endpoint": s3.endpoint, "ca_file": str(CA), **s3.keys._asdict()}
+        return hurried(open_store(StoreSettings(kind="s3", **{**usual, **words})))
+
+    return _open
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3: RgwStore) -> str:
+    name = unique()
+    s3.client().create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def open_b2(native_b2: B2Store) -> Opener:
+    def _open(**words: Any) -> Any:
+        usual = {"endpoint": native_b2.endpoint, "ca_file": str(CA), **native_b2.keys._asdict()}
+        return hurried(open_store(StoreSettings(kind="b2", **{**usual, **words})))
+
+    return _open
+
+
+@pytest.fixture(scope="session")
+def b2_bucket(open_b2: Opener) -> str:
+    name = unique()
+    session = open_b2(bucket=name).session  # type: ignore[attr-defined]
+    settings = open_b2(bucket=name).settings
+    session.authorize_account(settings.endpoint, settings.access_key, settings.secret_key)
+    session.create_bucket(session.account_info.get_account_id(), name, "allPrivate")
+    return name
+
+
+@pytest.fixture(scope="session")
+def open_sftp(box: SftpStore) -> Opener:
+    box.facts()
+
+    def _open(**words: Any) -> Any:
+        usual: dict[str, Any] = {"host": box.ip, "port": 23, "user": box.user, "path": "/home"}
+        files = {"key_file": str(box.key_file), "known_hosts_file": str(box.state / "known_hosts")}
+        return hurried(open_store(StoreSettings(kind="sftp", **{**usual, **files, **words})))
+
+    return _open

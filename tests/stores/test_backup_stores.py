@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,73 +18,17 @@ import pytest
 
 from plugins.module_utils._backup import store_s3
 from plugins.module_utils._backup.errors import DeniedError, NotFoundError, StoreError
-from plugins.module_utils._backup.settings import StoreSettings
-from plugins.module_utils._backup.stores import Store, Upload, open_store
-from stores.stores import CA, B2Store, RgwStore, SftpStore
-from tests.stores.conformance import MIB, PART, Conformance, content, hurried, keys
+from plugins.module_utils._backup.stores import Store, Upload
+from stores.stores import B2Store, RgwStore, SftpStore
+from tests.stores.conformance import MIB, PART, Conformance, Opener, content, hurried, keys, unique
 
 ROOT = Path(__file__).resolve().parents[2]
-
-Opener = Callable[..., Store]
-
-
-def unique() -> str:
-    return f"backups-{uuid.uuid4().hex}"
-
-
-@pytest.fixture(scope="session")
-def open_s3(s3: RgwStore) -> Opener:
-    """Opens a bucket of the S3 store; the words are settings."""
-
-    def _open(**words: Any) -> Store:
-        usual = {"endpoint": s3.endpoint, "ca_file": str(CA), **s3.keys._asdict()}
-        return hurried(open_store(StoreSettings(kind="s3", **{**usual, **words})))
-
-    return _open
-
-
-@pytest.fixture(scope="session")
-def s3_bucket(s3: RgwStore) -> str:
-    name = unique()
-    s3.client().create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture
 def folder() -> str:
     """A place in a store that no other test uses."""
     return f"backups/{uuid.uuid4().hex}/"
-
-
-@pytest.fixture(scope="session")
-def open_b2(native_b2: B2Store) -> Opener:
-    def _open(**words: Any) -> Store:
-        usual = {"endpoint": native_b2.endpoint, "ca_file": str(CA), **native_b2.keys._asdict()}
-        return hurried(open_store(StoreSettings(kind="b2", **{**usual, **words})))
-
-    return _open
-
-
-@pytest.fixture(scope="session")
-def b2_bucket(open_b2: Opener) -> str:
-    name = unique()
-    session = open_b2(bucket=name).session  # type: ignore[attr-defined]
-    settings = open_b2(bucket=name).settings
-    session.authorize_account(settings.endpoint, settings.access_key, settings.secret_key)
-    session.create_bucket(session.account_info.get_account_id(), name, "allPrivate")
-    return name
-
-
-@pytest.fixture(scope="session")
-def open_sftp(box: SftpStore) -> Opener:
-    box.facts()
-
-    def _open(**words: Any) -> Store:
-        usual: dict[str, Any] = {"host": box.ip, "port": 23, "user": box.user, "path": "/home"}
-        files = {"key_file": str(box.key_file), "known_hosts_file": str(box.state / "known_hosts")}
-        return hurried(open_store(StoreSettings(kind="sftp", **{**usual, **files, **words})))
-
-    return _open
 
 
 class TestS3(Conformance):
