@@ -198,7 +198,7 @@ class Bench:
             ("dump with counts, wall", "dump postgres", "dump floor", "wall", 1.15),
             ("dump with counts, CPU", "dump postgres", "dump floor", "cpu", 1.2),
             ("dump, MiB", "dump command", "", "rss_mib", 128),
-            ("dump, KiB written", "dump command", "", "written_kib", 64),
+            ("dump, KiB written", "dump command", "", "written_kib", 512),
             ("restore, wall", "restore command", "restore floor", "wall", 1.1),
             ("restore, CPU", "restore command", "restore floor", "cpu", 1.1),
             (f"memory, {STREAM_GB:g} GB / 100 MB", large, "stream of 100 MB", "rss_mib", 1.1),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import mmap
 import os
 import queue
 import signal
@@ -101,18 +102,18 @@ class Uploader(threading.Thread):
     def __init__(self, begin: Callable[[], Upload], part_bytes: int, broken: Callable[[], None]) -> None:
         super().__init__(name="uploader", daemon=True)
         self.begin, self.part_bytes, self.broken = begin, part_bytes, broken
-        self.free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-        self.full: queue.SimpleQueue[tuple[bytearray, int] | None] = queue.SimpleQueue()
+        self.free: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
+        self.full: queue.SimpleQueue[tuple[mmap.mmap, int] | None] = queue.SimpleQueue()
         self.made = 0
         self.complete = False
         self.error: BaseException | None = None
 
-    def buffer(self) -> bytearray | None:
+    def buffer(self) -> mmap.mmap | None:
         """An empty one; None = the upload has failed."""
         if self.made < BUFFERS and self.free.empty():
-            # Small streams never need the second.
+            # Small streams never need the second; and memory of this kind goes back to the system at once.
             self.made += 1
-            return bytearray(self.part_bytes)
+            return mmap.mmap(-1, self.part_bytes)
         return self.free.get()
 
     def run(self) -> None:
