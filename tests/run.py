@@ -317,7 +317,7 @@ def perform(stage: Stage, board: Board, stretch: int) -> Tally:
 
 def perform_all(todo: list[Stage], jobs: int, board: Board, stretch: int) -> list[Tally]:
     """Scenarios run side by side; what keeps all processors busy by itself, or is the last word, runs alone."""
-    side_by_side = [stage for stage in todo if stage.work is scenario and stage.name != "default"]
+    side_by_side = [stage for stage in todo if stage.work in (agent, stores, scenario) and stage.name != "default"]
     last = [stage for stage in todo if stage.name in ("default", "site")]
     first = [stage for stage in todo if stage not in side_by_side and stage not in last]
     batches = [*([stage] for stage in first), side_by_side, *([stage] for stage in last)]
