@@ -151,7 +151,7 @@ def test_a_signal_leaves_nothing(run: Run, tmp_path: Path, number: int) -> None:
     words = [sys.executable, "-c", script, "run", "slow", "--settings", str(tmp_path / "settings.json")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (tmp_path / "state/slow.json").exists():
+    while time.monotonic() < deadline and "last_attempt" not in state.read_states(str(tmp_path / "state"))["slow"]:
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(number)

@@ -124,7 +124,7 @@ def test_a_store_that_refuses_ends_the_source(store: MemoryStore, call: str) -> 
 def test_a_source_that_is_silent_is_ended_when_the_store_refuses(store: MemoryStore) -> None:
     store.fail = refuse("part", error=StoreError("The store is full."))
     with pytest.raises(StoreError, match="The store is full"):
-        keep(store, shell("head -c 20000000 /dev/urandom; exec sleep 60"))
+        keep(store, shell("head -c 60000000 /dev/urandom; exec sleep 60"))
 
 
 def test_what_interrupts_it_leaves_nothing(store: MemoryStore) -> None:
