@@ -20,7 +20,7 @@ from typing import TypeVar
 from .errors import DeniedError, ExistsError, NotFoundError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds
+from .stores import PIECE_BYTES, Entry, Unfinished, put_by_upload
 
 UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.unfinished")
 T = TypeVar("T")
@@ -41,17 +41,7 @@ class LocalStore:
         self.root = Path(settings.path)
 
     def put(self, key: str, data: bytes) -> None:
-        upload = self.begin(key, max(len(data), 1))
-        try:
-            upload.part(1, data)
-            upload.complete()
-        except ExistsError:
-            upload.abort()
-            if not holds(self, key, data):
-                raise
-        except StoreError:
-            upload.abort()
-            raise
+        put_by_upload(self, key, data)
 
     def begin(self, key: str, part_bytes: int) -> LocalUpload:
         path = self.path(key)

@@ -26,7 +26,7 @@ from .errors import DeniedError, ExistsError, NotFoundError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
 from .store_local import UNFINISHED, Names, checked_key, walk
-from .stores import PIECE_BYTES, Entry, Unfinished, holds
+from .stores import PIECE_BYTES, Entry, Unfinished, put_by_upload
 
 T = TypeVar("T")
 
@@ -59,17 +59,7 @@ class SftpStore:
         self.lock = threading.RLock()
 
     def put(self, key: str, data: bytes) -> None:
-        upload = self.begin(key, max(len(data), 1))
-        try:
-            upload.part(1, data)
-            upload.complete()
-        except ExistsError:
-            upload.abort()
-            if not holds(self, key, data):
-                raise
-        except StoreError:
-            upload.abort()
-            raise
+        put_by_upload(self, key, data)
 
     def begin(self, key: str, part_bytes: int) -> SftpUpload:
         folder, _slash, name = self.path(key).rpartition("/")
