@@ -289,8 +289,9 @@ class Releases:
 
     def journal(self, unit: str, since: float) -> str:
         self.module.run_command(["journalctl", "--sync"])
-        command = ["journalctl", "--no-pager", "-n", "30", "-o", "cat", "-u", unit, "--since", f"@{int(since)}"]
-        text = self.module.run_command(command)[1].strip()
+        # Not by -n: together with --since, older versions of systemd give the first lines and not the last ones.
+        command = ["journalctl", "--no-pager", "-o", "cat", "-u", unit, "--since", f"@{int(since)}"]
+        text = "\n".join(self.module.run_command(command)[1].strip().splitlines()[-30:])
         try:
             with open(self.environment, encoding="utf-8") as handle:
                 secrets = environment_values(handle.read())
