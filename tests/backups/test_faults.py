@@ -266,9 +266,11 @@ def test_a_prune_that_is_killed_is_finished_by_the_next(host: FlowHost) -> None:
 
 
 def test_a_host_that_loses_power_goes_on_after_it(host: FlowHost) -> None:
-    host.fresh()
+    # The mark is on a disk that the power takes with it.
+    host.fresh(printing("shop", f"{NOISE}; test ! -e /run/slow || sleep 60"))
+    host.sh("touch /run/slow")
     process = host.start("run", "shop")
-    time.sleep(1)
+    time.sleep(2)
     hosts.docker("kill", "-s", "KILL", host.name)
     process.communicate(timeout=30)
     hosts.docker("start", host.name)

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from . import postgres, postgres_globals
@@ -329,9 +329,13 @@ def to_restore(found: Content, database: str, new_name: str) -> dict[str, str]:
     return {name: new_name or name for name in names}
 
 
+def stamp(now: datetime) -> str:
+    return now.strftime("%Y%m%dt%H%M%Sz")
+
+
 def beside(name: str, what: str, now: datetime) -> str:
     """C(shop_before_20261120t160000z): a long name loses its end."""
-    suffix = f"_{what}_{now.strftime('%Y%m%dt%H%M%Sz')}"
+    suffix = f"_{what}_{stamp(now)}"
     return name.encode()[: NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
@@ -349,6 +353,9 @@ class Place:
                 raise BusyError("Another restore into this server is running; wait for its end.")
             self.about = self.session.one(postgres.ABOUT_DATABASE)
             self.present = set(self.session.one(LIST))
+            # A kept database may have the name that this second gives.
+            while any(name.endswith(stamp(self.now)) for name in self.present):
+                self.now += timedelta(seconds=1)
             self.sweep()
         except BaseException:
             self.close()

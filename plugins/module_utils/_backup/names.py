@@ -16,7 +16,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 BACKUP = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
 KEY = re.compile(rf"(?P<host>{WORD})/(?P<job>{WORD})/(?P<backup>\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}})/(?P<file>[^/]+)")
-DRILL = re.compile(r"drill-(\d{8}T\d{6}Z)\.json")
+DRILL = re.compile(r"drill-\d{8}T\d{6}(\.\d{6})?Z\.json")
 
 
 class Name(NamedTuple):
@@ -65,4 +65,5 @@ def parse(prefix: str, object_key: str) -> Name | None:
 
 
 def drill_file(now: datetime) -> str:
-    return f"drill-{now.astimezone(timezone.utc).strftime(STAMP)}.json"
+    """To the microsecond: two drills may end in one second, and none replaces the other's result."""
+    return f"drill-{now.astimezone(timezone.utc).strftime('%Y%m%dT%H%M%S.%fZ')}.json"
