@@ -192,10 +192,11 @@ def escaped(value: str) -> str:
 
 def known_states(settings: Settings, now: float) -> Mapping[str, State]:
     """The states of the jobs. New ones are known from now on, so that one that never runs is missed in time."""
-    for job in settings.jobs:
-        if "since" not in read_states(settings.state_dir).get(job.name, {}):
-            remember(settings.state_dir, job.name, since=now)
-    return read_states(settings.state_dir)
+    known = read_states(settings.state_dir)
+    new = [job for job in settings.jobs if "since" not in known.get(job.name, {})]
+    for job in new:
+        remember(settings.state_dir, job.name, since=now)
+    return read_states(settings.state_dir) if new else known
 
 
 def publish(settings: Settings, say: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:

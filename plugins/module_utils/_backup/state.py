@@ -24,11 +24,14 @@ POLL_SECONDS = 0.5
 
 def read_states(folder: str) -> dict[str, dict[str, Any]]:
     """What is known of every job, by name. A file that cannot be read is a job of which nothing is known."""
-    states = {}
-    for path in sorted(Path(folder).glob("*.json")):
-        with contextlib.suppress(OSError, ValueError):
-            states[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-    return states
+    return {path.stem: known for path in sorted(Path(folder).glob("*.json")) if (known := read_state(path)) is not None}
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return known
+    return None
 
 
 def remember(folder: str, job: str, **values: Any) -> None:
@@ -36,7 +39,7 @@ def remember(folder: str, job: str, **values: Any) -> None:
     path = Path(folder) / f"{job}.json"
     # A drill and a backup of the same job may end at the same time.
     with lock(folder, "state", wait_seconds=60):
-        known = read_states(folder).get(job, {})
+        known = read_state(path) or {}
         replace(path, json.dumps({**known, **values}, indent=1, sort_keys=True) + "\n")
 
 

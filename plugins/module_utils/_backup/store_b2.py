@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
+from .stores import PIECE_BYTES, Entry, Reading, Unfinished, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -45,12 +45,7 @@ class B2Store:
         return B2Upload(self, key, part_bytes)
 
     def read(self, key: str, start: int = 0) -> Iterator[bytes]:
-        reading = Reading(self, key, start)
-        try:
-            while data := self.retry(reading.piece):
-                yield data
-        finally:
-            reading.close()
+        return B2Reading(self, key, start).pieces(self.retry)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         start: str | None = max(prefix, after)
@@ -225,32 +220,16 @@ class Window(io.RawIOBase):
         return len(piece)
 
 
-class Reading:
-    """An object that is being read; a connection that broke is opened again where it broke."""
-
+class B2Reading(Reading):
     def __init__(self, store: B2Store, key: str, start: int) -> None:
-        self.store, self.key, self.position = store, key, start
-        self.end: int | None = None
-        self.response: Any = None
-        self.pieces: Iterator[bytes] = iter(())
-
-    def piece(self) -> bytes:
-        if self.position == self.end:
-            return b""
-        try:
-            if self.response is None and not guard(self.store.settings, self.open, "download_file", self.key):
-                return b""
-            data = guard(self.store.settings, lambda: next(self.pieces, b""), "download_file", self.key)
-            if not data and self.position < (self.end or 0):
-                raise StoreError(f"{self.store.settings.label} ended {self.key} too early.", transient=True)
-        except StoreError:
-            self.close()
-            raise
-        self.position += len(data)
-        return data
+        super().__init__(store.settings.label, key, start)
+        self.store = store
+        self.content: Iterator[bytes] = iter(())
 
     def open(self) -> bool:
-        """Whether there are bytes from here on."""
+        return guard(self.store.settings, self.ask, "download_file", self.key)
+
+    def ask(self) -> bool:
         from b2sdk.v2.exception import UnsatisfiableRange
 
         _bucket = self.store.bucket
@@ -260,15 +239,13 @@ class Reading:
             context = session.download_file_from_url(url, (self.position, NO_END) if self.position else None)
         except UnsatisfiableRange:
             return False
-        self.response = context.__enter__()
-        self.end = self.position + int(self.response.headers["Content-Length"])
-        self.pieces = self.response.iter_content(PIECE_BYTES)
+        self.source = context.__enter__()
+        self.end = self.position + int(self.source.headers["Content-Length"])
+        self.content = self.source.iter_content(PIECE_BYTES)
         return True
 
-    def close(self) -> None:
-        if self.response is not None:
-            self.response.close()
-            self.response = None
+    def next(self) -> bytes:
+        return guard(self.store.settings, lambda: next(self.content, b""), "download_file", self.key)
 
 
 def guard(settings: StoreSettings, work: Callable[[], T], operation: str = "log_in", key: str = "") -> T:

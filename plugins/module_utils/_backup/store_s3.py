@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError, UnsupportedError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Unfinished, holds, task, trusted
+from .stores import PIECE_BYTES, Entry, Reading, Unfinished, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -71,12 +71,7 @@ class S3Store:
         return S3Upload(self, key, self.call("create_multipart_upload", key)["UploadId"])
 
     def read(self, key: str, start: int = 0) -> Iterator[bytes]:
-        reading = Reading(self, key, start)
-        try:
-            while data := self.retry(reading.piece):
-                yield data
-        finally:
-            reading.close()
+        return S3Reading(self, key, start).pieces(self.retry)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         more = True
@@ -184,45 +179,27 @@ class S3Upload:
         self.store.abort(Unfinished(self.key, self.upload, datetime.now(timezone.utc)))
 
 
-class Reading:
-    """An object that is being read; a connection that broke is opened again where it broke."""
-
+class S3Reading(Reading):
     def __init__(self, store: S3Store, key: str, start: int) -> None:
-        self.store, self.key, self.position = store, key, start
-        self.end: int | None = None
+        super().__init__(store.settings.label, key, start)
+        self.store = store
         self.tag = ""
-        self.body: Any = None
 
-    def piece(self) -> bytes:
-        if self.position == self.end:
-            return b""
-        try:
-            if self.body is None:
-                self.open()
-        except PastEndError:
-            return b""
-        try:
-            data: bytes = self.store.guard(lambda: self.body.read(PIECE_BYTES))
-            if not data and self.position < (self.end or 0):
-                raise StoreError(f"{self.store.settings.label} ended {self.key} too early.", transient=True)
-        except StoreError:
-            self.close()
-            raise
-        self.position += len(data)
-        return data
-
-    def open(self) -> None:
+    def open(self) -> bool:
         words = {"Range": f"bytes={self.position}-"} if self.position else {}
-        answer = self.store.once("get_object", self.key, **words)
+        try:
+            answer = self.store.once("get_object", self.key, **words)
+        except PastEndError:
+            return False
         if self.tag and answer.get("ETag") != self.tag:
-            raise StoreError(f"{self.key} in {self.store.settings.label} was replaced while it was read.")
-        self.tag, self.body = answer.get("ETag", ""), answer["Body"]
+            raise StoreError(f"{self.key} in {self.label} was replaced while it was read.")
+        self.tag, self.source = answer.get("ETag", ""), answer["Body"]
         self.end = self.position + answer["ContentLength"]
+        return True
 
-    def close(self) -> None:
-        if self.body is not None:
-            self.body.close()
-            self.body = None
+    def next(self) -> bytes:
+        data: bytes = self.store.guard(lambda: self.source.read(PIECE_BYTES))
+        return data
 
 
 def with_versions(store: S3Store, keys: list[str]) -> list[dict[str, str]]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import importlib
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .errors import ExistsError, StoreError
 from .settings import StoreSettings, check_store
@@ -95,6 +95,53 @@ def part_bytes(expected_bytes: int) -> int:
     """The size of parts for an object that may become four times as large as expected, in whole MiB."""
     wanted = -(-4 * expected_bytes // PARTS)
     return max(PART_BYTES, -(-wanted // 2**20) * 2**20)
+
+
+class Reading:
+    """An object that is being read; a connection that broke is opened again where it broke.
+
+    @param label: how messages name the store
+    """
+
+    def __init__(self, label: str, key: str, start: int) -> None:
+        self.label, self.key, self.position = label, key, start
+        self.end: int | None = None
+        self.source: Any = None
+
+    def open(self) -> bool:
+        """Sets C(source), which is closed when it breaks, and C(end); whether there are bytes from here on."""
+        raise NotImplementedError
+
+    def next(self) -> bytes:
+        """A piece of the open source; empty at its end."""
+        raise NotImplementedError
+
+    def piece(self) -> bytes:
+        if self.position == self.end:
+            return b""
+        try:
+            if self.source is None and not self.open():
+                return b""
+            data = self.next()
+            if not data and self.position < (self.end or 0):
+                raise StoreError(f"{self.label} ended {self.key} too early.", transient=True)
+        except StoreError:
+            self.close()
+            raise
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+
+    def pieces(self, retry: Callable[[Callable[[], bytes]], bytes]) -> Iterator[bytes]:
+        try:
+            while data := retry(self.piece):
+                yield data
+        finally:
+            self.close()
 
 
 # What the first word of a client library's call means for an object.
