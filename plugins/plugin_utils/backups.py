@@ -467,6 +467,11 @@ def backups_rebuild_steps(note: dict[str, Any], jobs: list[dict[str, Any]], kind
     ]
 
 
+# What a rebuild says of a backup that it did not restore, by the kind of its job; None = there is no such job.
+LEFT = {None: "is no job any more", "system": "certificates restored"}
+BY_HAND = "not restored: do it by hand"
+
+
 def backups_rebuild_result(
     note: dict[str, Any], jobs: list[dict[str, Any]], kinds: list[str], now: float
 ) -> dict[str, Any]:
@@ -483,11 +488,8 @@ def backups_rebuild_result(
     for name in sorted({*ages, *own} - {*restored}):
         if name not in ages:
             rows.append([name, "none", "everything", "was never backed up"])
-            continue
-        done = {"system": "certificates restored"}.get(own.get(name, ""), "not restored: do it by hand")
-        rows.append(
-            [name, note["backups"][name], seconds_text(ages[name]), done if name in own else "is no job any more"]
-        )
+        else:
+            rows.append([name, note["backups"][name], seconds_text(ages[name]), LEFT.get(own.get(name), BY_HAND)])
     figures = {
         "rpo_seconds": round(max((ages[name] for name in restored), default=0)),
         "rto_seconds": round(now - note["started"]),
