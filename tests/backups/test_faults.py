@@ -30,7 +30,7 @@ from stores.stores import CA, RgwStore
 
 FULL = bool(os.environ.get("BULWARK_FULL"))
 SEED = int(os.environ.get("BULWARK_SEED") or time.time() % 100_000)
-NAME = os.environ.get("BULWARK_FAULTS_NAME", "bulwark-faults")
+NAME = hosts.named("bulwark-faults")
 BUCKET = "faults"
 MIB = 2**20
 # Two parts and a bit.

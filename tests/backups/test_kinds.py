@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import hosts
 
 from tests.backups.agent_host import ROOT, STORE, AgentHost
 
 FULL = bool(os.environ.get("BULWARK_FULL"))
 SYSTEMS = ("debian12", "debian13")
-NAME = os.environ.get("BULWARK_KINDS_NAME", "bulwark-kinds")
+NAME = hosts.named("bulwark-kinds")
 CLIENT = "REDISCLI_AUTH=correct-horse-battery redis-cli -p 6390 --user app"
 REDIS = """
 set -e

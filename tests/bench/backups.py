@@ -25,7 +25,7 @@ from stores.stores import CA, RgwStore
 
 from tests.backups.agent_host import AGENT, SETTINGS, AgentHost
 
-NAME = "bulwark-bench-backups"
+NAME = hosts.named("bulwark-bench-backups")
 BUCKET = "bench"
 REPEAT = int(os.environ.get("BENCH_REPEAT", "3"))
 SCALE = int(os.environ.get("BENCH_SCALE", "30"))

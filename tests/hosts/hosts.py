@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,11 @@ RUN = [
 ]
 # What apt downloads, shared by all test hosts; see packages.sh. A host without it downloads everything itself.
 PACKAGES = ("-v", "bulwark-packages:/var/cache/bulwark-packages")
+
+
+def named(name: str) -> str:
+    """Of a container or network; C(BULWARK_RUN) puts a word before all of them, so that two runs share a machine."""
+    return os.environ.get("BULWARK_RUN", "") + name
 
 
 def docker(*words: str, check: bool = True, text_in: str | None = None) -> str:

@@ -39,6 +39,7 @@ class Stack:
     """
 
     def __init__(self, name: str, state: Path, backups: bool = False) -> None:
+        name = hosts.named(name)
         self.name, self.acme, self.state = name, f"{name}-acme", state
         self.store = RgwStore(f"{name}-store", name) if backups else None
         self.ip = self.controller = ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hosts import hosts
 
-NAME = "bulwark-packages-test"
+NAME = hosts.named("bulwark-packages-test")
 INSTALL = "apt-get update -qq && apt-get install -y --no-install-recommends jq"
 
 

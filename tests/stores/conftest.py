@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,7 @@ from plugins.module_utils._backup.stores import open_store
 from stores.stores import CA, B2Store, RgwStore, SftpStore
 from tests.stores.conformance import Opener, hurried, unique
 
-# Another name lets two runs share a machine.
-NETWORK = os.environ.get("BULWARK_STORES_NAME", "bulwark-stores")
+NETWORK = hosts.named("bulwark-stores")
 
 
 @pytest.fixture(scope="session")
