@@ -257,8 +257,11 @@ class Api:
         self.later: list[tuple[float, Callable[[], None]]] = []
         # Seconds until a new server runs; tests that watch it grow want more.
         self.boot_seconds = 0.0
+        # What new servers get; when it is empty, addresses that nobody has.
+        self.free_addresses: list[str] = []
         self.limits = self.fresh_limits()
-        self.routes = [*self.special_routes(), *self.kind_routes()]
+        # The plainest first, so that /vpcs/ips is not the network with the id ips.
+        self.routes = sorted([*self.special_routes(), *self.kind_routes()], key=lambda route: route.path.count("{"))
         self.catalog = self.make_catalog()
 
     # -- what a provider says ------------------------------------------------------------------------------------------
@@ -357,9 +360,12 @@ class Api:
             make = getattr(self, f"make_{kind.name}", self.plain)
             thing = make(call, kind, {"id": self.new_id(kind.name)})
             call.account.put(kind.name, thing)
-            return self.one_answer(kind.one, thing, kind.created)
+            return self.was_created(call, kind, thing)
 
         return _create
+
+    def was_created(self, call: Call, kind: Kind, thing: Thing) -> Answer:
+        return self.one_answer(kind.one, thing, kind.created)
 
     def same(self, kind: Kind, thing: Thing, body: Thing) -> bool:
         return thing.get(kind.unique) == body.get(kind.unique)
@@ -496,6 +502,12 @@ class Api:
         page = int(text) if text.isdigit() and int(text) else 1
         pages = max(-(-len(things) // size), 1)
         return things[(page - 1) * size : page * size], page, pages, size
+
+    def new_address(self) -> tuple[str, str]:
+        """Public addresses, IPv4 and IPv6."""
+        number = next(self.numbers)
+        four = self.free_addresses.pop(0) if self.free_addresses else f"203.0.{number // 250 % 256}.{number % 250 + 1}"
+        return four, f"2001:db8:f:{number:x}::1"
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
