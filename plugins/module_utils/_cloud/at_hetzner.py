@@ -151,8 +151,8 @@ class Hetzner(Cloud):
 
     # What is done
 
-    def do(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.track(self.api.post(path, body))
+    def do(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.track(self.ask("POST", path, body))
 
     def track(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Remembers the actions that an answer has begun."""
@@ -286,12 +286,12 @@ class Hetzner(Cloud):
             return bool(self.api.get(path)["server"]["status"] == "off")
 
         if existing.facts["status"] == "running":
-            self.do(f"{path}/actions/shutdown", {})
+            self.do(f"{path}/actions/shutdown")
             self.clock.wait_for(f"Shutting down {wanted.name}", _off)
         # The disk stays, so the way back is open.
         self.do(f"{path}/actions/change_type", {"server_type": wanted.spec["plan"], "upgrade_disk": False})
         self.settle()
-        self.do(f"{path}/actions/poweron", {})
+        self.do(f"{path}/actions/poweron")
         self.settle()
 
     def change_volume(self, wanted: Resource, existing: Resource, differences: Sequence[str], known: Known) -> None:
@@ -300,7 +300,7 @@ class Hetzner(Cloud):
             self.do(f"{path}/resize", {"size": wanted.spec["size_gb"]})
         if "server" in differences:
             if existing.spec["server"] != "none":
-                self.do(f"{path}/detach", {})
+                self.do(f"{path}/detach")
                 self.settle()
             self.do(f"{path}/attach", {"server": number(known, "server", wanted.spec["server"]), "automount": False})
 
@@ -330,7 +330,7 @@ class Hetzner(Cloud):
             self.track(self.api.delete(f"/zones/{zone}/rrsets/{name}/{existing.spec['type']}"))
             return
         if existing.kind == "volume" and existing.spec["server"] != "none":
-            self.do(f"/volumes/{existing.id}/actions/detach", {})
+            self.do(f"/volumes/{existing.id}/actions/detach")
             self.settle()
         path = {"key": "ssh_keys"}.get(existing.kind, f"{existing.kind}s")
         self.track(self.api.delete(f"/{path}/{existing.id}"))

@@ -60,6 +60,10 @@ class Cloud:
         self.clock = clock
         self.missing_zones: list[str] = []
 
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """For methods that C(Account) has no name for, and for a POST without a body."""
+        return self.api.within_time(lambda: self.api.call(method, path, body=body)[0])
+
     def look(self, domains: Collection[str]) -> list[Resource]:
         """All resources of the account; DNS records of these domains only."""
         raise NotImplementedError

@@ -99,6 +99,8 @@ class Action:
 
 # The price of a resource a month, nothing where the provider's price list does not say.
 Price = Callable[[Resource], "Decimal | None"]
+# The currency of a provider, known once its price list was read.
+Currency = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ def monthly(action: Action, price: Price) -> tuple[Decimal | None, Decimal | Non
     return before, price(Resource(wanted.kind, wanted.provider, wanted.name, spec, facts=facts))
 
 
-def bills(actions: Collection[Action], price: Price, currency: Mapping[str, str]) -> dict[str, Bill]:
+def bills(actions: Collection[Action], price: Price, currency: Currency) -> dict[str, Bill]:
     """Currency to the sum over everything that is ours; a resource that several steps are about counts once."""
     done: dict[str, Bill] = {}
     costs: dict[tuple[str, str, str, str], list[tuple[Decimal | None, Decimal | None]]] = {}
@@ -327,7 +329,7 @@ def bills(actions: Collection[Action], price: Price, currency: Mapping[str, str]
             monthly(action, price)
         )
     for (provider, kind, name, _id), pairs in costs.items():
-        bill = done.setdefault(currency[provider], Bill())
+        bill = done.setdefault(currency(provider), Bill())
         if any(one is None for pair in pairs for one in pair):
             bill.unknown.append(f"{kind} {name}")
             continue
@@ -341,7 +343,7 @@ def money(amount: Decimal | None, currency: str) -> str:
     return "?" if amount is None else f"{amount:.2f} {currency}" if amount else ""
 
 
-def table(actions: Collection[Action], price: Price, currency: Mapping[str, str]) -> list[str]:
+def table(actions: Collection[Action], price: Price, currency: Currency) -> list[str]:
     """The plan as lines: what is done, what is said, and the monthly cost before and after."""
     rows = [("", "what", "name", "at", "a month", "how")]
     for action in actions:
@@ -350,9 +352,9 @@ def table(actions: Collection[Action], price: Price, currency: Mapping[str, str]
         one = action.resource
         before, after = monthly(action, price)
         cost = (
-            money(before, currency[one.provider])
+            money(before, currency(one.provider))
             if action.verb == "note"
-            else difference(before, after, currency[one.provider])
+            else difference(before, after, currency(one.provider))
         )
         how = action.text or about(one)
         rows.append((SIGNS[action.verb], one.kind, one.name, one.provider, cost, how))

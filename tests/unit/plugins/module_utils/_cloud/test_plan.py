@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils._cloud.plan import KINDS, Action, Plan, Resource, bills, make_plan, table
 
-EURO = {"hetzner": "EUR", "vultr": "USD"}
+EURO = {"hetzner": "EUR", "vultr": "USD"}.__getitem__
 PRICES = {"small": Decimal("4.00"), "large": Decimal("9.50")}
 
 
