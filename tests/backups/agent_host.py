@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -77,6 +78,29 @@ class AgentHost:
         """Runs bulwark-backup."""
         call = f"cd {Path(AGENT).parent} && python3 -m bulwark_backup.cli {shlex.join(words)}"
         return self.sh(call, ok)
+
+    def playbook(
+        self, path: Path, state: Path, ok: bool = True, host: dict[str, Any] | None = None, **variables: Any
+    ) -> str:
+        """Runs a playbook on the host, which is one of the group C(workers), and gives what it printed.
+
+        @param state: folder for the inventory
+        @param host: more variables of the host
+        """
+        words = {"ansible_connection": "docker", "ansible_python_interpreter": "/usr/bin/python3", **(host or {})}
+        inventory = state / "hosts.json"
+        inventory.write_text(json.dumps({"all": {"children": {"workers": {"hosts": {self.name: words}}}}}))
+        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        env["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".ansible/collections")
+        call = ["ansible-playbook", "-i", str(inventory), "-e", json.dumps(variables), str(path)]
+        done = subprocess.run(call, capture_output=True, text=True, env=env, timeout=300)
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
+        return done.stdout
+
+    def install_command(self) -> None:
+        """The command as the role installs it, which the runbooks call."""
+        self.write("/usr/local/bin/bulwark-backup", (ROOT / "roles/backups/files/bulwark-backup").read_text())
+        self.sh("chmod 755 /usr/local/bin/bulwark-backup")
 
     def manifest(self, job: str) -> dict[str, Any]:
         """That of the newest backup."""

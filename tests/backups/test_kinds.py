@@ -4,14 +4,11 @@ and their way back. Debian 12 has Redis 7.0, restic 0.14 and ClickHouse 18.16, D
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hosts import hosts
@@ -195,31 +192,19 @@ def test_a_broker_that_does_not_start_gets_its_data_back(broker: AgentHost) -> N
 @pytest.mark.skipif(not FULL, reason="the quick form runs this runbook for PostgreSQL")
 @one
 def test_the_runbook_stops_the_workers_and_keeps_what_it_replaces(broker: AgentHost, tmp_path: Path) -> None:
-    broker.write("/usr/local/bin/bulwark-backup", (ROOT / "roles/backups/files/bulwark-backup").read_text())
+    broker.install_command()
     broker.write("/etc/systemd/system/celery-worker@.service", "[Service]\nExecStart=/bin/sleep 1d\n")
-    broker.sh("chmod 755 /usr/local/bin/bulwark-backup; systemctl daemon-reload; systemctl start celery-worker@upload")
+    broker.sh("systemctl daemon-reload; systemctl start celery-worker@upload")
     broker.backup("run", "redis-broker")
     broker.sh(f"{CLIENT} del k1")
     started = "systemctl show -P ActiveEnterTimestampMonotonic celery-worker@upload"
     before = broker.sh(started)
-    inventory = tmp_path / "hosts.json"
-    host = {"ansible_connection": "docker", "ansible_python_interpreter": "/usr/bin/python3"}
-    inventory.write_text(json.dumps({"all": {"hosts": {broker.name: host}}}))
-
-    def runbook(**variables: Any) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-        env["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".ansible/collections")
-        words = ["-i", str(inventory), "-e", json.dumps({"restore_safety_backup": False, **variables})]
-        play = str(ROOT / "playbooks/restore_redis.yml")
-        return subprocess.run(["ansible-playbook", *words, play], capture_output=True, text=True, env=env, timeout=200)
-
-    asked = runbook()
-    assert asked.returncode != 0
-    assert "backups_restore_confirmed=yes" in asked.stdout
+    runbook = ROOT / "playbooks/restore_redis.yml"
+    asked = broker.playbook(runbook, tmp_path, ok=False, restore_safety_backup=False)
+    assert "backups_restore_confirmed=yes" in asked
     assert (broker.sh(started), broker.sh(f"{CLIENT} exists k1").strip()) == (before, "0")
-    done = runbook(backups_restore_confirmed="yes")
-    assert done.returncode == 0, done.stdout
-    assert "Way back: systemctl stop redis@broker.service" in done.stdout
+    done = broker.playbook(runbook, tmp_path, restore_safety_backup=False, backups_restore_confirmed="yes")
+    assert "Way back: systemctl stop redis@broker.service" in done
     assert broker.sh(f"{CLIENT} get k1").strip() == "1"
     assert int(broker.sh(started)) > int(before)
 
@@ -262,6 +247,21 @@ def test_clickhouse_round_trip(shop: AgentHost) -> None:
     query(shop, "DROP DATABASE copy", "DROP DATABASE shop")
     assert "was made" in shop.backup("restore", "analytics", "--yes")
     assert query(shop, counts) == before
+
+
+def test_the_runbook_of_clickhouse_keeps_what_it_replaces(shop: AgentHost, tmp_path: Path) -> None:
+    shop.install_command()
+    shop.backup("run", "analytics")
+    rows = ["SELECT count() FROM shop.events"]
+    query(shop, "INSERT INTO shop.events (id) VALUES (1)")
+    runbook = ROOT / "playbooks/restore_clickhouse.yml"
+    asked = shop.playbook(runbook, tmp_path, ok=False)
+    assert "backups_restore_confirmed=yes" in asked
+    assert query(shop, *rows) == ["100001"]
+    said = shop.playbook(runbook, tmp_path, restore_safety_backup=False, backups_restore_confirmed="yes")
+    assert query(shop, *rows) == ["100000"]
+    query(shop, *newest(said, r"Way back: (.*?);? *(?:\\n|$)").split("; "))
+    assert query(shop, *rows) == ["100001"]
 
 
 def test_clickhouse_drill_notices_lost_rows(shop: AgentHost) -> None:
@@ -393,6 +393,25 @@ def test_owners_modes_attributes_and_holes_survive(host: AgentHost) -> None:
     host.sh("rm -r /srv/tree/*")
     host.backup("restore", "tree", "--yes")
     assert host.sh(look) == before
+
+
+def test_files_go_to_the_user_of_the_same_name(debian12: AgentHost) -> None:
+    owners = "stat -c '%U %u %g' /srv/uploads/a"
+    debian12.sh("useradd -r -u 901 uploader; rm -rf /srv/uploads*; mkdir /srv/uploads; echo x > /srv/uploads/a")
+    debian12.sh("chown -R uploader: /srv/uploads")
+    debian12.job("uploads", "files", paths=["/srv/uploads"])
+    debian12.backup("run", "uploads")
+    # As on a host that was rebuilt: the same name, another number, and the old number is somebody else's.
+    debian12.sh("usermod -u 902 uploader; groupmod -g 903 uploader; useradd -r -u 901 other")
+    debian12.sh("rm -r /srv/uploads")
+    assert "passed" in debian12.backup("drill", "uploads")
+    debian12.backup("restore", "uploads", "--yes")
+    assert debian12.sh(owners).split() == ["uploader", "902", "903"]
+    debian12.sh("userdel uploader")
+    said = debian12.backup("restore", "uploads", "--yes", ok=False)
+    assert "The user uploader of the backup does not exist here, and its number 901 belongs to other" in said
+    debian12.backup("restore", "uploads", "--to", "path=/srv/uploads.old", "--yes")
+    debian12.sh("userdel other")
 
 
 def test_certificates_come_back_in_their_place(debian12: AgentHost) -> None:

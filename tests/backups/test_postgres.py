@@ -6,6 +6,7 @@ pgBackRest, and Debian 13 the faults.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -530,29 +531,15 @@ def test_the_runbook_stops_the_workers_and_finds_its_way_back(server: Server, tm
     server.write("/etc/systemd/system/celery-worker@.service", "[Service]\nExecStart=/bin/sleep 1d\n")
     server.sh("systemctl daemon-reload; systemctl start celery-worker@upload")
     started = "systemctl show -P ActiveEnterTimestampMonotonic celery-worker@upload"
-    host = {
-        "ansible_connection": "docker",
-        "ansible_python_interpreter": "/usr/bin/python3",
+    variables = {
         "backups_store": {"kind": "local", "path": STORE},
         "backups_recipients": [server.public_key],
         "backups_identity": server.sh("grep AGE-SECRET /etc/bulwark-backup/age.key").strip(),
         "backups_published_jobs": [{"name": "pg", "kind": "postgres"}],
     }
-    inventory = {"all": {"children": {"workers": {"hosts": {server.name: host}}}}}
-    (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
+    playbook = functools.partial(server.playbook, state=tmp_path, host=variables)
     play = [{"hosts": "all", "become": True, "gather_facts": False, "roles": ["bulwark.stack.backups"]}]
     (tmp_path / "play.json").write_text(json.dumps(play), encoding="utf-8")
-
-    def playbook(path: Path, ok: bool = True, **variables: Any) -> str:
-        environment = {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
-        }
-        words = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), "-e", json.dumps(variables), str(path)]
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
-        assert (done.returncode == 0) is ok, done.stdout + done.stderr
-        return done.stdout
 
     playbook(tmp_path / "play.json")
     server.sh("systemctl start bulwark-backup@pg")

@@ -47,7 +47,7 @@ bluestore block create = true
 osd memory target = 1073741824
 [client.rgw.store]
 rgw data = /data/rgw
-rgw frontends = beast endpoint=127.0.0.1:7480 ssl_port=443 ssl_certificate=/store/cert.pem ssl_private_key=/store/key.pem
+rgw frontends = beast endpoint=127.0.0.1:7480 ssl_port=443 ssl_certificate=/store/cert.pem ssl_private_key=/store/key.pem tcp_nodelay=1
 rgw gc obj min wait = 5
 rgw gc processor period = 10
 rgw gc processor max time = 10

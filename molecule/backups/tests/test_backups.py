@@ -175,7 +175,7 @@ def test_runbooks(playbook, backups, one_of_them):
 def test_a_restore_says_what_it_would_replace_and_needs_the_word(run, playbook, one_of_them):
     one_of_them("debian13")
     run("echo spoilt > /srv/media/greeting")
-    play = ROOT / "molecule/backups/restore.yml"
+    play = ROOT / "playbooks/restore_files.yml"
     output = playbook(play, ok=False, backups_restore_job="media")
     assert "backups_restore_confirmed=yes" in output
     assert "changed=0" in output

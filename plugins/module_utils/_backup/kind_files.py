@@ -20,7 +20,7 @@ from .errors import BackupError, DrillError, SettingsError, SourceError
 from .kinds import Backup, Check, Command, Context, Stream, options
 from .manifest import Manifest
 from .names import STAMP
-from .tar_listing import TarListing, listing_of
+from .tar_listing import SAME_NUMBERS, Owners, TarListing, listing_of, owners_here
 
 OPTIONS: Mapping[str, Any] = {
     # Absolute paths of files and folders.
@@ -36,7 +36,7 @@ RESTORE: Mapping[str, str] = {
     "path": "an empty folder to restore into, in place of where the files came from",
 }
 MEMBER = "files.tar"
-COMMON = ("--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--sparse")
+COMMON = ("--xattrs", "--xattrs-include=*", "--acls", "--sparse")
 # What tar says of a file that was written to, cut or removed while it read; the backup is good all the same.
 MOVED = re.compile(r"tar: .*: (?:file changed as we read it|File removed before we read it|File shrank by .*)")
 CHANGED_STATUS = 1
@@ -99,10 +99,11 @@ def size(paths: Iterable[str], exclude: Iterable[str]) -> Command:
 def unpack(folder: str, names: Iterable[str] = (), suffix: str = "") -> Command:
     """Unpacks what the names say, or everything, below a folder.
 
-    @param suffix: is put to the end of each of the names, so that they come to lie beside what is there
+    @param suffix: is put to the end of each of the names, so that they come to lie beside what is there. Only then are
+        the owners those of the same name here; in a folder apart they keep their numbers
     """
     names = list(names)
-    moves = [moved(name, suffix) for name in names] if suffix else []
+    moves = [moved(name, suffix) for name in names] if suffix else ["--numeric-owner"]
     words = ("--same-permissions", "--same-owner", "--delay-directory-restore")
     return Command(("tar", "--extract", "--file=-", *COMMON, *words, *moves, f"--directory={folder}", "--", *names))
 
@@ -164,6 +165,7 @@ def restore_tree(context: Context, backup: Backup, only: str, folder: str) -> li
         return elsewhere(backup, paths, folder)
     for path in paths:
         refuse_mount_point(path)
+    owners = owners_here(evidence)
     stamp = datetime.now(timezone.utc).strftime(STAMP)
     beside = {path: f"{path}.restored-{stamp}" for path in paths}
     try:
@@ -171,7 +173,7 @@ def restore_tree(context: Context, backup: Backup, only: str, folder: str) -> li
             os.makedirs(os.path.dirname(path), exist_ok=True)
         backup.feed(MEMBER, unpack("/", [path[1:] for path in paths], f".restored-{stamp}"))
         if not only:
-            refuse_difference(evidence, {path[1:]: place for path, place in beside.items()})
+            refuse_difference(evidence, {path[1:]: place for path, place in beside.items()}, owners)
     except BackupError:
         for place in beside.values():
             remove(place)
@@ -196,9 +198,9 @@ def elsewhere(backup: Backup, paths: list[str], folder: str) -> list[str]:
     return [f"{path} of {backup.manifest.backup} is in {folder}{path}." for path in paths]
 
 
-def refuse_difference(evidence: Mapping[str, Any], places: Mapping[str, str]) -> None:
+def refuse_difference(evidence: Mapping[str, Any], places: Mapping[str, str], owners: Owners = SAME_NUMBERS) -> None:
     """@raises DrillError: if what was unpacked is not what was packed; nothing has been replaced then"""
-    wrong = [check.text for check in compare(evidence, listing_of(places, evidence["samples"])) if not check.ok]
+    wrong = [check.text for check in compare(evidence, listing_of(places, evidence["samples"], owners)) if not check.ok]
     if wrong:
         raise DrillError(f"What was unpacked differs from the backup: {'; '.join(wrong)}. Nothing was replaced.")
 

@@ -68,7 +68,7 @@ class S3Store:
                 raise
 
     def begin(self, key: str, part_bytes: int) -> S3Upload:
-        return S3Upload(self, key, self.call("create_multipart_upload", key)["UploadId"])
+        return S3Upload(self, key, part_bytes)
 
     def read(self, key: str, start: int = 0) -> Iterator[bytes]:
         return S3Reading(self, key, start).pieces(self.retry)
@@ -148,11 +148,19 @@ class S3Store:
 
 
 class S3Upload:
-    def __init__(self, store: S3Store, key: str, upload: str) -> None:
-        self.store, self.key, self.upload = store, key, upload
+    """An upload in parts; what is shorter than one part is put as a whole, which is one request in place of three."""
+
+    def __init__(self, store: S3Store, key: str, part_bytes: int) -> None:
+        self.store, self.key, self.part_bytes = store, key, part_bytes
+        self.upload = ""
+        self.whole = b""
         self.parts: dict[int, tuple[str, int]] = {}
 
     def part(self, number: int, data: bytes | memoryview) -> None:
+        if number == 1 and len(data) < self.part_bytes:
+            self.whole = bytes(data)
+            return
+        self.upload = self.upload or self.store.call("create_multipart_upload", self.key)["UploadId"]
         # As a memoryview it is sent as it is; bytes would be wrapped into a file and read in small pieces.
         body = memoryview(data)
         words = {"UploadId": self.upload, "PartNumber": number, "ContentMD5": md5(data)}
@@ -160,9 +168,9 @@ class S3Upload:
         self.parts[number] = answer["ETag"], len(data)
 
     def complete(self) -> None:
-        if not self.parts:
-            # No store completes an upload of nothing.
-            self.part(1, b"")
+        if not self.upload:
+            self.store.put(self.key, self.whole)
+            return
         parts = [{"PartNumber": number, "ETag": tag} for number, (tag, size) in sorted(self.parts.items())]
         try:
             self.store.call(
@@ -176,7 +184,8 @@ class S3Upload:
                 raise
 
     def abort(self) -> None:
-        self.store.abort(Unfinished(self.key, self.upload, datetime.now(timezone.utc)))
+        if self.upload:
+            self.store.abort(Unfinished(self.key, self.upload, datetime.now(timezone.utc)))
 
 
 class S3Reading(Reading):

@@ -8,15 +8,17 @@ checksum of a single file is in them. Sums of all entries do not depend on the o
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import heapq
 import os
+import pwd
 import stat
 import tarfile
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from .errors import SourceError
+from .errors import SettingsError, SourceError
 
 BLOCK = 512
 # Files whose content is compared: enough to notice, few enough to cost nothing.
@@ -88,6 +90,8 @@ class TarListing:
         self.attributes: dict[str, str] = {}
         self.content: Any = None
         self.place = ""
+        self.users: dict[str, int] = {}
+        self.groups: dict[str, int] = {}
         # The ranks of the samples so far, the highest first, and the sums of their contents.
         self.best: list[tuple[int, str, str]] = []
 
@@ -138,6 +142,8 @@ class TarListing:
         self.left = int(have.get("size", info.size)) if regular else 0
         link = have.get("linkpath", info.linkname) if info.issym() else ""
         owner = int(have.get("uid", info.uid)), int(have.get("gid", info.gid))
+        self.users[have.get("uname") or info.uname] = owner[0]
+        self.groups[have.get("gname") or info.gname] = owner[1]
         self.listing.entry(LETTERS.get(info.type, "o"), name.rstrip("/"), info.mode & 0o7777, *owner, link)
         if regular:
             self.listing.bytes += int(have.get("GNU.sparse.realsize", self.left))
@@ -160,7 +166,10 @@ class TarListing:
         for _order, place, digest in self.best:
             self.listing.sample(place, digest)
         self.best = []
-        return self.listing.evidence()
+        # Those without a name in the stream have none on the host.
+        self.users.pop("", None)
+        self.groups.pop("", None)
+        return {**self.listing.evidence(), "users": self.users, "groups": self.groups}
 
 
 def attributes(data: bytes) -> dict[str, str]:
@@ -174,11 +183,44 @@ def attributes(data: bytes) -> dict[str, str]:
     return found
 
 
-def listing_of(places: Mapping[str, str], samples: Iterable[str]) -> dict[str, Any]:
+class Owners(NamedTuple):
+    """Numbers of users and of groups as they are here -> as they are in the stream, where those differ."""
+
+    users: Mapping[int, int] = {}
+    groups: Mapping[int, int] = {}
+
+
+SAME_NUMBERS = Owners()
+
+
+def owners_here(evidence: Mapping[str, Any]) -> Owners:
+    """How tar translates owners by their names when it unpacks here what the evidence is of.
+
+    @raises SettingsError: if the files of one owner would become those of another one
+    """
+    return Owners(
+        numbers("user", evidence.get("users", {}), {one.pw_name: one.pw_uid for one in pwd.getpwall()}),
+        numbers("group", evidence.get("groups", {}), {one.gr_name: one.gr_gid for one in grp.getgrall()}),
+    )
+
+
+def numbers(what: str, packed: Mapping[str, int], known: Mapping[str, int]) -> dict[int, int]:
+    names = {number: name for name, number in known.items()}
+    for name, number in packed.items():
+        if name not in known and number in names:
+            raise SettingsError(
+                f"The {what} {name} of the backup does not exist here, and its number {number} belongs to "
+                f"{names[number]}: create {name} first, as site.yml does, or restore into an empty folder by path=."
+            )
+    return {known[name]: number for name, number in packed.items() if name in known}
+
+
+def listing_of(places: Mapping[str, str], samples: Iterable[str], owners: Owners = SAME_NUMBERS) -> dict[str, Any]:
     """The same evidence from trees on disk.
 
     @param places: name in the stream, such as C(srv/app) -> where that tree is now
     @param samples: the C(samples) of the backup's evidence
+    @param owners: of C(owners_here) if the trees were unpacked with the owners' names
     """
     listing, wanted, seen = Listing(), set(samples), set()
     for name, top in places.items():
@@ -186,7 +228,8 @@ def listing_of(places: Mapping[str, str], samples: Iterable[str]) -> dict[str, A
             status, inner = os.lstat(path), name + path[len(top) :]
             letter = LETTER_BY_TYPE.get(stat.S_IFMT(status.st_mode), "o")
             link = os.readlink(path) if letter == "l" else ""
-            listing.entry(letter, inner, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, link)
+            owner = owners.users.get(status.st_uid, status.st_uid), owners.groups.get(status.st_gid, status.st_gid)
+            listing.entry(letter, inner, stat.S_IMODE(status.st_mode), *owner, link)
             if letter == "f":
                 # The other names of a file are links to it in the stream.
                 inode = (status.st_dev, status.st_ino)
@@ -203,9 +246,13 @@ def walk(top: str) -> Iterable[str]:
     yield top
     if os.path.isdir(top) and not os.path.islink(top):
         with os.scandir(top) as entries:
-            inner = [entry.path for entry in entries]
-        for path in inner:
-            yield from walk(path)
+            # Which of them are folders is in the listing; asking for each costs as much again.
+            inner = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for path, is_folder in inner:
+            if is_folder:
+                yield from walk(path)
+            else:
+                yield path
 
 
 def digest_of(path: str) -> str:

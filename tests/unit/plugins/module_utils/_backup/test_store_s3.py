@@ -199,7 +199,8 @@ def test_only_what_was_not_deleted_is_asked_for_again(store):
 
 def test_completing_again_what_is_complete(store):
     where = {"Bucket": "backups", "Key": "a"}
-    upload = store_s3.S3Upload(store, "a", "id")
+    upload = store_s3.S3Upload(store, "a", 5)
+    upload.upload = "id"
     upload.parts = {1: ("t1", 5), 2: ("t2", 2)}
     parts = {"Parts": [{"PartNumber": 1, "ETag": "t1"}, {"PartNumber": 2, "ETag": "t2"}]}
     complete = {**where, "UploadId": "id", "MultipartUpload": parts}
@@ -212,6 +213,20 @@ def test_completing_again_what_is_complete(store):
             else:
                 with pytest.raises(NotFoundError, match="in the making"):
                     upload.complete()
+
+
+@pytest.mark.parametrize("data", [b"", b"short"])
+def test_what_is_shorter_than_a_part_is_one_request(store, data):
+    words = {"Bucket": "backups", "Key": "a", "Body": memoryview(data), "ContentMD5": store_s3.md5(data)}
+    with Stubber(store.client) as stub:
+        stub.add_response("put_object", {}, words)
+        upload = store.begin("a", 6)
+        if data:
+            upload.part(1, data)
+        upload.complete()
+        # Nothing was begun, so there is nothing to abort.
+        store.begin("b", 6).abort()
+        stub.assert_no_pending_responses()
 
 
 def test_a_store_without_conditional_requests_is_asked_first(store):
@@ -257,7 +272,9 @@ def test_what_is_sent():
         store = store_s3.open_store(settings)
         store.put("a", b"small")
         buffer = bytearray(b"large part and more")
-        store_s3.S3Upload(store, "a", "id").part(1, memoryview(buffer)[:10])
+        upload = store_s3.S3Upload(store, "a", 10)
+        upload.upload = "id"
+        upload.part(1, memoryview(buffer)[:10])
     finally:
         server.shutdown()
         server.server_close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import io
+import pwd
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils._backup.errors import SourceError
-from plugins.module_utils._backup.tar_listing import SAMPLES, TarListing, attributes, listing_of, rank
+from plugins.module_utils._backup.errors import SettingsError, SourceError
+from plugins.module_utils._backup.tar_listing import SAMPLES, TarListing, attributes, listing_of, owners_here, rank
 
 names = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=150)
 
@@ -85,6 +87,25 @@ def test_a_tree_on_disk(tmp_path: Path) -> None:
     found = listing_of({"sub": str(tmp_path / "sub")}, [rank("sub/a")])
     assert (found["files"], found["folders"], found["others"], found["bytes"]) == (2, 1, 1, 3)
     assert found["samples"] == [rank("sub/a")]
+
+
+def test_owners_have_the_same_names_and_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = evidence(stream({"a": b""}, uname="app", uid=999, gname="app", gid=998))
+    assert (held["users"], held["groups"]) == ({"app": 999}, {"app": 998})
+
+    def host(users: dict[str, int], groups: dict[str, int]) -> None:
+        monkeypatch.setattr(
+            "pwd.getpwall", lambda: [pwd.struct_passwd((n, "x", i, 0, "", "", "")) for n, i in users.items()]
+        )
+        monkeypatch.setattr("grp.getgrall", lambda: [grp.struct_group((n, "x", i, [])) for n, i in groups.items()])
+
+    host({"app": 105, "redis": 999}, {"app": 998})
+    assert owners_here(held) == ({105: 999}, {998: 998})
+    host({}, {})
+    assert owners_here(held) == ({}, {})
+    host({"app": 999}, {"redis": 998})
+    with pytest.raises(SettingsError, match=r"The group app of the backup .* its number 998 belongs to redis"):
+        owners_here(held)
 
 
 def test_values_with_line_breaks_and_signs() -> None:
