@@ -264,7 +264,7 @@ class Api:
         self.routes = sorted([*self.special_routes(), *self.kind_routes()], key=lambda route: route.path.count("{"))
         self.catalog = self.make_catalog()
 
-    # -- what a provider says ------------------------------------------------------------------------------------------
+    # -- what a provider says -----------------------------------------------------------------------------------------
 
     def fresh_limits(self) -> list[Limit]:
         raise NotImplementedError
@@ -302,7 +302,7 @@ class Api:
     def new_id(self, kind: str) -> Any:
         return next(self.numbers)
 
-    # -- routes --------------------------------------------------------------------------------------------------------
+    # -- routes -------------------------------------------------------------------------------------------------------
 
     def special_routes(self) -> Iterator[Route]:
         for word in dir(type(self)):
@@ -400,7 +400,7 @@ class Api:
     def deleted(self) -> Answer:
         return Answer(204)
 
-    # -- one request ---------------------------------------------------------------------------------------------------
+    # -- one request --------------------------------------------------------------------------------------------------
 
     def add_account(self, name: str, **words: Any) -> Account:
         account = Account(name, self.make_token(name), **words)
@@ -472,7 +472,7 @@ class Api:
             if raw:
                 problems.append(f"{route.method} {route.path} takes no body")
             return None
-        if headers.get("content-type", "").split(";")[0] != "application/json":
+        if raw and headers.get("content-type", "").split(";")[0] != "application/json":
             problems.append("the header Content-Type is not application/json")
         try:
             body = json.loads(raw or b"{}")
@@ -485,7 +485,7 @@ class Api:
             raise Refused(422 if self.name in ("hetzner", "digitalocean") else 400, "invalid_input", wrong[0])
         return body
 
-    # -- pages ---------------------------------------------------------------------------------------------------------
+    # -- pages --------------------------------------------------------------------------------------------------------
 
     def page_size(self, call: Call) -> int:
         text = call.one(self.size_word, str(self.size_default))
@@ -509,7 +509,7 @@ class Api:
         four = self.free_addresses.pop(0) if self.free_addresses else f"203.0.{number // 250 % 256}.{number % 250 + 1}"
         return four, f"2001:db8:f:{number:x}::1"
 
-    # -- time ----------------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------
 
     def pass_time(self) -> None:
         now = self.clock.now()

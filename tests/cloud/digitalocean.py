@@ -173,7 +173,7 @@ class DigitalOcean(Api):
         Kind("load_balancers", "/load_balancers", "load_balancer", BALANCER, BALANCER, unique="name", created=202),
     )
 
-    # -- manners ------------------------------------------------------------------------------------------------------
+    # -- manners -----------------------------------------------------------------------------------------------------
 
     def make_token(self, account: str) -> str:
         return "dop_v1_" + hashlib.sha256(f"digitalocean {account}".encode()).hexdigest()
@@ -224,7 +224,7 @@ class DigitalOcean(Api):
         body = {key: part, "links": {"pages": links} if links else {}, "meta": {"total": len(things)}}
         return Answer(200, body)
 
-    # -- what there is ------------------------------------------------------------------------------------------------
+    # -- what there is -----------------------------------------------------------------------------------------------
 
     def make_catalog(self) -> dict[str, list[Thing]]:
         sizes = [
@@ -386,7 +386,7 @@ class DigitalOcean(Api):
         thing = call.account.find("droplets", key)
         return Answer(200, {"droplet": without([thing], call.account.unseen)[0]})
 
-    # -- droplets ------------------------------------------------------------------------------------------------------
+    # -- droplets -----------------------------------------------------------------------------------------------------
 
     @on("POST", "/droplets", body=DROPLET)
     def create_droplet(self, call: Call) -> Answer:
@@ -547,7 +547,7 @@ class DigitalOcean(Api):
     def action_of(self, call: Call, droplet: str, key: str) -> Answer:
         return self.one_action(call, key)
 
-    # -- tags ----------------------------------------------------------------------------------------------------------
+    # -- tags ---------------------------------------------------------------------------------------------------------
 
     @on("GET", "/tags", paged=True)
     def tags(self, call: Call) -> Answer:
@@ -587,7 +587,7 @@ class DigitalOcean(Api):
         call.account.version += 1
         return Answer(204)
 
-    # -- networks, keys, firewalls -------------------------------------------------------------------------------------
+    # -- networks, keys, firewalls ------------------------------------------------------------------------------------
 
     def make_vpcs(self, call: Call, kind: Kind, thing: Thing) -> Thing:
         region = self.slugged("regions", call.body["region"], "region is invalid")["slug"]
@@ -690,7 +690,7 @@ class DigitalOcean(Api):
         call.account.version += 1
         return Answer(204)
 
-    # -- volumes, load balancers ---------------------------------------------------------------------------------------
+    # -- volumes, load balancers --------------------------------------------------------------------------------------
 
     def make_volumes(self, call: Call, kind: Kind, thing: Thing) -> Thing:
         body, region = call.body, self.slugged("regions", call.body["region"], "region is invalid")
@@ -769,7 +769,7 @@ class DigitalOcean(Api):
         }  # fmt: skip
         return {**defaults, **body, "region": region}
 
-    # -- DNS -----------------------------------------------------------------------------------------------------------
+    # -- DNS ----------------------------------------------------------------------------------------------------------
 
     @on("GET", "/domains", paged=True)
     def domains(self, call: Call) -> Answer:

@@ -157,7 +157,7 @@ class Hetzner(Api):
         Kind("load_balancer_types", "/load_balancer_types", "load_balancer_type", query={"name": str}, deletable=False),
     )  # fmt: skip
 
-    # -- manners ------------------------------------------------------------------------------------------------------
+    # -- manners -----------------------------------------------------------------------------------------------------
 
     def make_token(self, account: str) -> str:
         return hashlib.sha256(f"hetzner {account}".encode()).hexdigest()
@@ -220,7 +220,7 @@ class Hetzner(Api):
             things = sorted(things, key=lambda thing: thing[word], reverse=way == "desc")
         return things
 
-    # -- what there is ------------------------------------------------------------------------------------------------
+    # -- what there is -----------------------------------------------------------------------------------------------
 
     def make_catalog(self) -> dict[str, list[Thing]]:
         locations = [
@@ -422,7 +422,7 @@ class Hetzner(Api):
         call.problems.append("the addresses of datacenters are gone since October 2026")
         return self.error(410, "gone", "this endpoint was removed")
 
-    # -- servers -------------------------------------------------------------------------------------------------------
+    # -- servers ------------------------------------------------------------------------------------------------------
 
     @on("POST", "/servers", body=SERVER)
     def create_server(self, call: Call) -> Answer:
@@ -586,7 +586,7 @@ class Hetzner(Api):
         self.in_time(call.account, lambda: image.update(status="available"))
         return Answer(201, {"image": image, "action": self.action(call.account, "create_image", server["id"])})
 
-    # -- actions -------------------------------------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------------------------------
 
     def action(self, account: Account, command: str, *servers: int) -> Thing:
         action = {
@@ -618,7 +618,7 @@ class Hetzner(Api):
     def one_action(self, call: Call, key: str) -> Answer:
         return Answer(200, {"action": call.account.find("actions", key)})
 
-    # -- networks, keys, firewalls -------------------------------------------------------------------------------------
+    # -- networks, keys, firewalls ------------------------------------------------------------------------------------
 
     @staticmethod
     def make_network(number: int, body: Thing, created: str = "2024-01-01T00:00:00Z") -> Thing:
@@ -753,7 +753,7 @@ class Hetzner(Api):
         more = {"firewalls": {"actions": []}}.get(kind.name, {})
         return Answer(201, {kind.one: thing, **more})
 
-    # -- volumes -------------------------------------------------------------------------------------------------------
+    # -- volumes ------------------------------------------------------------------------------------------------------
 
     @on("POST", "/volumes", body={
         "name!": str, "size!": int, "server": int, "location": str, "format": {"ext4", "xfs"}, "automount": bool,
@@ -828,7 +828,7 @@ class Hetzner(Api):
         volume["size"] = call.body["size"]
         return self.acted(call, "resize_volume")
 
-    # -- load balancers ------------------------------------------------------------------------------------------------
+    # -- load balancers -----------------------------------------------------------------------------------------------
 
     @on("POST", "/load_balancers", body={
         "name!": str, "load_balancer_type!": (str, int), "location": str, "network_zone": str, "labels": LABELS,
@@ -935,7 +935,7 @@ class Hetzner(Api):
         self.plug_balancer(call.account, balancer, network, call.body.get("ip"))
         return self.acted(call, "attach_to_network")
 
-    # -- DNS -----------------------------------------------------------------------------------------------------------
+    # -- DNS ----------------------------------------------------------------------------------------------------------
 
     def zone(self, account: Account, key: str) -> Thing:
         for zone in account.all("zones"):
@@ -1042,7 +1042,7 @@ class Hetzner(Api):
         call.account.drop("zones", self.zone(call.account, key)["id"])
         return self.acted(call, "delete_zone")
 
-    # -- prices --------------------------------------------------------------------------------------------------------
+    # -- prices -------------------------------------------------------------------------------------------------------
 
     @on("GET", "/pricing")
     def pricing(self, call: Call) -> Answer:

@@ -273,7 +273,7 @@ class Handler(BaseHTTPRequestHandler):
             body = [{**vars(one), "answer": None} for one in simulator.log]
         self.send_whole(Answer(200, body))
 
-    # -- answers -------------------------------------------------------------------------------------------------------
+    # -- answers ------------------------------------------------------------------------------------------------------
 
     def head(self, answer: Answer, data: bytes, length: int | None = None, kind: str = "application/json") -> None:
         self.send_response_only(answer.status)
