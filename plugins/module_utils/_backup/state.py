@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from .errors import BackupError, BusyError
 # How long a prune waits for backups, and they for it, before it says busy.
 WAIT_SECONDS = 3600
 POLL_SECONDS = 0.5
+SCRATCH_CHARACTERS = 30
 
 
 def read_states(folder: str) -> dict[str, dict[str, Any]]:
@@ -107,7 +109,9 @@ def taken(handle: IO[bytes], shared: bool) -> bool:
 @contextlib.contextmanager
 def scratch(base: str, name: str) -> Iterator[Path]:
     """An empty folder for one run. What a run that was killed left there is removed first: its lock is ours now."""
-    parent = Path(base) / name
+    # The path of a server's socket in there has 107 bytes at most.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    parent = Path(base) / (name if len(name) <= SCRATCH_CHARACTERS else f"{name[: SCRATCH_CHARACTERS - 11]}-{digest}")
     made = [] if parent.parent.exists() else [parent.parent]
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():

@@ -77,6 +77,15 @@ def test_a_state_that_was_cut_is_a_job_of_which_nothing_is_known(tmp_path: Path)
     assert json.loads((tmp_path / "shop.json").read_text()) == {"seconds": 3}
 
 
+def test_scratch_has_a_short_name_of_its_own(tmp_path: Path) -> None:
+    with (
+        state.scratch(str(tmp_path), f"{'x' * 60}.drill") as one,
+        state.scratch(str(tmp_path), f"{'x' * 60}.run") as two,
+    ):
+        assert one.parent != two.parent
+        assert len(one.parent.name) == len(two.parent.name) == 30
+
+
 def test_scratch_is_empty_and_goes(tmp_path: Path) -> None:
     left = tmp_path / "shop.drill/abc"
     left.mkdir(parents=True)
