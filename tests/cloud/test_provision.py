@@ -35,7 +35,10 @@ class Place(NamedTuple):
     balancer: str = ""
 
 
-PLACES = {"hetzner": Place("fsn1", "cpx22", "cpx32", "lb11")}
+PLACES = {
+    "hetzner": Place("fsn1", "cpx22", "cpx32", "lb11"),
+    "digitalocean": Place("fra1", "s-1vcpu-1gb", "s-2vcpu-4gb"),
+}
 
 
 @pytest.fixture(autouse=True)

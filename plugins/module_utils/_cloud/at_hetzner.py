@@ -9,13 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from .build import Clock, Cloud, Known, Snapshot
+from .build import Clock, Cloud, Known, Snapshot, known_id
 from .http import Account, CloudError
 from .marks import MARK, from_labels, to_labels
 from .plan import Resource
+from .records import RECORD_TTL_SECONDS, zone_of
 from .wish import key_body, key_name
 
-RECORD_TTL_SECONDS = 300
 HEALTH = {"protocol": "tcp", "interval": 15, "timeout": 10, "retries": 3}
 STATUS = {"running": "running", "off": "stopped", "stopping": "stopped"}
 PENDING = ("initializing", "starting", "rebuilding", "migrating")
@@ -196,7 +196,7 @@ class Hetzner(Cloud):
         elif wanted.kind == "server":
             made = self.do("/servers", self.server_body(wanted, known))["server"]
         elif wanted.kind == "volume":
-            server = number(known, "server", spec["server"])
+            server = known_number(known, "server", spec["server"])
             body = {"name": wanted.name, "size": spec["size_gb"], "server": server, "labels": labels}
             made = self.do("/volumes", body)["volume"]
         elif wanted.kind == "load_balancer":
@@ -214,9 +214,9 @@ class Hetzner(Cloud):
             "server_type": spec["plan"],
             "image": spec["image"],
             "location": spec["region"],
-            "ssh_keys": [number(known, "key", name) for name in wanted.facts["keys"]],
-            "networks": [number(known, "network", name) for name in spec["networks"]],
-            "firewalls": [{"firewall": number(known, "firewall", spec["firewall"])}],
+            "ssh_keys": [known_number(known, "key", name) for name in wanted.facts["keys"]],
+            "networks": [known_number(known, "network", name) for name in spec["networks"]],
+            "firewalls": [{"firewall": known_number(known, "firewall", spec["firewall"])}],
             "user_data": wanted.facts["user_data"],
             "labels": to_labels(spec["roles"], spec["labels"]),
         }
@@ -229,7 +229,7 @@ class Hetzner(Cloud):
             "location": spec["region"],
             "algorithm": {"type": "round_robin"},
             "services": [service(port, spec["proxy_protocol"]) for port in spec["ports"]],
-            "targets": [target(number(known, "server", name)) for name in spec["servers"]],
+            "targets": [target(known_number(known, "server", name)) for name in spec["servers"]],
             "labels": {MARK: ""},
         }
 
@@ -266,7 +266,7 @@ class Hetzner(Cloud):
             labels = to_labels(spec["roles"], {**existing.spec["labels"], **spec["labels"]})
             self.api.put(path, {"labels": labels})
         if "firewall" in differences:
-            new = number(known, "firewall", spec["firewall"])
+            new = known_number(known, "firewall", spec["firewall"])
             here = [{"type": "server", "server": {"id": int(existing.id)}}]
             if new not in existing.facts["walls"]:
                 self.do(f"/firewalls/{new}/actions/apply_to_resources", {"apply_to": here})
@@ -274,7 +274,7 @@ class Hetzner(Cloud):
                 if wall != new and self.names["firewalls"].get(wall, "").startswith("bulwark-"):
                     self.do(f"/firewalls/{wall}/actions/remove_from_resources", {"remove_from": here})
         for name in set(spec["networks"]) - set(existing.spec["networks"]) if "networks" in differences else ():
-            self.do(f"{path}/actions/attach_to_network", {"network": number(known, "network", name)})
+            self.do(f"{path}/actions/attach_to_network", {"network": known_number(known, "network", name)})
             self.settle()
         if "plan" in differences:
             self.resize(wanted, existing)
@@ -302,7 +302,9 @@ class Hetzner(Cloud):
             if existing.spec["server"] != "none":
                 self.do(f"{path}/detach")
                 self.settle()
-            self.do(f"{path}/attach", {"server": number(known, "server", wanted.spec["server"]), "automount": False})
+            self.do(
+                f"{path}/attach", {"server": known_number(known, "server", wanted.spec["server"]), "automount": False}
+            )
 
     def change_balancer(self, wanted: Resource, existing: Resource, differences: Sequence[str], known: Known) -> None:
         path, spec, was = f"/load_balancers/{existing.id}/actions", wanted.spec, existing.spec
@@ -320,7 +322,7 @@ class Hetzner(Cloud):
         if "servers" in differences:
             for name in sorted(set(was["servers"]) ^ set(spec["servers"])):
                 verb = "add_target" if name in spec["servers"] else "remove_target"
-                body = target(number(known, "server", name))
+                body = target(known_number(known, "server", name))
                 self.do(f"{path}/{verb}", body if verb == "add_target" else {k: body[k] for k in ("type", "server")})
                 self.settle()
 
@@ -338,37 +340,32 @@ class Hetzner(Cloud):
     # Snapshots
 
     def snapshots(self) -> list[Snapshot]:
-        found = self.api.list_all("/images", "images", {"type": "snapshot", "label_selector": MARK})
+        found = self.api.list_all("/images", "images", {"type": "snapshot"})
         return [
-            Snapshot(str(one["id"]), one["description"], one["labels"].get("bulwark-server", ""), one["created"],
-                     Decimal(str(one["image_size"])) if one.get("image_size") else None)
+            Snapshot(
+                str(one["id"]),
+                one["description"],
+                one["created"],
+                Decimal(str(one["image_size"])) if one.get("image_size") else None,
+            )
             for one in found
-        ]  # fmt: skip
+        ]
 
     def take_snapshot(self, server: Resource, name: str) -> None:
-        labels = {MARK: "", "bulwark-server": server.name}
-        body = {"type": "snapshot", "description": name, "labels": labels}
+        body = {"type": "snapshot", "description": name, "labels": {MARK: ""}}
         self.do(f"/servers/{server.id}/actions/create_image", body)
 
     def drop_snapshot(self, snapshot: Snapshot) -> None:
         self.api.delete(f"/images/{snapshot.id}")
 
 
-def number(known: Known, kind: str, name: str) -> int:
-    """The id of something that was created or found before."""
-    if (kind, name) not in known:
-        raise CloudError(f"hetzner has no {kind} {name}.", 404)
-    return int(known[kind, name].id)
+def known_number(known: Known, kind: str, name: str) -> int:
+    return int(known_id(known, kind, name))
 
 
 def first_host(network: str | None) -> str | None:
     """The address that a server has in its IPv6 network."""
     return str(ipaddress.IPv6Network(network, strict=False)[1]) if network else None
-
-
-def zone_of(domain: str, zones: Collection[str]) -> str:
-    """The longest zone that holds a domain, empty if none does."""
-    return max((zone for zone in zones if domain == zone or domain.endswith(f".{zone}")), key=len, default="")
 
 
 def place_price(entries: Sequence[Mapping[str, Any]], key: str, name: str, region: str) -> Decimal | None:

@@ -42,7 +42,6 @@ class Snapshot:
 
     id: str
     name: str
-    server: str
     created: str
     size_gb: Decimal | None = None
 
@@ -98,7 +97,7 @@ class Cloud:
         return False
 
     def snapshots(self) -> list[Snapshot]:
-        """The snapshots that we made, of servers that may be gone."""
+        """All snapshots of servers; those of ours have names that say so."""
         raise NotImplementedError
 
     def take_snapshot(self, server: Resource, name: str) -> None:
@@ -177,7 +176,7 @@ class Builder:
         """
         trouble: CloudError | None = None
         for _round in range(ROUNDS):
-            plan, existing = self.plan()
+            plan, existing = self.ready_plan()
             if plan.problems:
                 raise CloudError(" ".join(plan.problems))
             if not plan.todo:
@@ -188,6 +187,18 @@ class Builder:
                 self.clock.sleep(LAG_SECONDS)
         left = ", ".join(f"{action.verb} {action.resource.word}" for action in plan.todo)
         raise CloudError(f"Not done after {ROUNDS} rounds: {left}. {trouble or 'The provider accepted it each time.'}")
+
+    def ready_plan(self) -> tuple[Plan, list[Resource]]:
+        """A plan of which something can be done; a load balancer may need minutes for its address."""
+        found: list[tuple[Plan, list[Resource]]] = []
+
+        def _ready() -> bool:
+            found[:] = [self.plan()]
+            todo = found[0][0].todo
+            return not todo or not all(action.waits_for for action in todo)
+
+        self.clock.wait_for("Getting addresses", _ready)
+        return found[0]
 
     def act(self, plan: Plan, existing: Sequence[Resource]) -> CloudError | None:
         """Takes the steps that can be taken now; stops at a lost answer and gives it back."""
@@ -255,6 +266,13 @@ class Builder:
 
             if mine:
                 self.clock.wait_for(f"Starting the servers at {name}", _ready)
+
+
+def known_id(known: Known, kind: str, name: str) -> str:
+    """The id of something that was found or created before."""
+    if (kind, name) not in known:
+        raise CloudError(f"There is no {kind} {name}.", 404)
+    return known[kind, name].id
 
 
 def summary(resources: Collection[Resource], names: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -182,6 +182,16 @@ def desired(data: Declared) -> list[Resource]:
     return list(done.values())
 
 
+def own_image(image: str, provider: str) -> str:
+    """The provider's word for an image."""
+    return IMAGES.get(image, {}).get(provider, image)
+
+
+def common_image(image: str | None, provider: str) -> str | None:
+    """Our word for an image of the provider, its own where there is none."""
+    return next((word for word, own in IMAGES.items() if own.get(provider) == image), image)
+
+
 def members(balancer: Mapping[str, Any], servers: Iterable[Mapping[str, Any]]) -> list[str]:
     """The servers behind a load balancer: those of its region with one of its roles."""
     place = (balancer["provider"], balancer["region"])
@@ -212,6 +222,8 @@ def wish_problems(data: Declared) -> list[str]:
                     f"{where}: label '{key}: {value}' of {name} would not be taken by every provider; use a-z, 0-9, _, "
                     "and -, three or more for the key, and neither role nor bulwark."
                 )
+        if server["provider"] in ("digitalocean", "linode") and len(server.get("networks") or []) > 1:
+            problems.append(f"{where}: {name} can be in one private network only at {server['provider']}.")
         for network in server.get("networks") or []:
             if network not in ranges:
                 problems.append(
