@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from stores.stores import RgwStore
+from stores.stores import CA, RgwStore, make_certificate
 
 from hosts import hosts
 from plugins.module_utils._backup import crypto
@@ -76,7 +77,7 @@ class Stack:
     def start_acme(self) -> None:
         """Pebble, a small ACME server, in a container of its own; its CA is acme-ca.pem in the state folder."""
         if not (self.state / "acme-ca.pem").exists():
-            make_acme_certificate(self.state, ACME_DOMAIN)
+            make_acme(self.state, ACME_DOMAIN)
         if not hosts.docker("images", "-q", "bulwark-acme"):
             recipe = (
                 "FROM bulwark-host:debian13\nRUN apt-get update && apt-get install -y --no-install-recommends pebble\n"
@@ -243,48 +244,11 @@ def mitogen_environment() -> dict[str, str]:
     return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
 
 
-def make_acme_certificate(folder: Path, name: str) -> None:
-    """A CA and a certificate for the ACME server, and Pebble's configuration beside them."""
-    ca, key = folder / "acme-ca.pem", folder / "acme.key"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90"]
-    run = {"check": True, "capture_output": True}
-    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            *curve,
-            "-subj",
-            "/CN=demo ACME CA",
-            *usage,
-            "-keyout",
-            f"{folder}/acme-ca.key",
-            "-out",
-            str(ca),
-        ],
-        **run,
-    )
-    subprocess.run(
-        ["openssl", "req", *curve[:-2], "-subj", f"/CN={name}", "-keyout", str(key), "-out", f"{folder}/acme.csr"],
-        **run,
-    )
-    (folder / "acme.ext").write_text(f"subjectAltName=DNS:{name}\n", encoding="utf-8")
-    signing = [
-        "-CA",
-        str(ca),
-        "-CAkey",
-        f"{folder}/acme-ca.key",
-        "-CAcreateserial",
-        "-days",
-        "90",
-        "-extfile",
-        f"{folder}/acme.ext",
-    ]
-    subprocess.run(
-        ["openssl", "x509", "-req", "-in", f"{folder}/acme.csr", *signing, "-out", f"{folder}/acme.pem"], **run
-    )
-    key.chmod(0o644)
+def make_acme(folder: Path, name: str) -> None:
+    """What the ACME server in its container reads: its certificate, the CA of that, and Pebble's configuration."""
+    make_certificate(folder, [f"DNS:{name}"])
+    shutil.copy(CA, folder / "acme-ca.pem")
+    (folder / "key.pem").chmod(0o644)
     pebble = json.loads((ROOT / "tests/hosts/pebble.json").read_text(encoding="utf-8"))
-    pebble["pebble"].update(certificate="/acme/acme.pem", privateKey="/acme/acme.key")
+    pebble["pebble"].update(certificate="/acme/cert.pem", privateKey="/acme/key.pem")
     (folder / "pebble.json").write_text(json.dumps(pebble, indent=1), encoding="utf-8")

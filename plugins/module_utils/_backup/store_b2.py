@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Reading, Unfinished, holds, task, trusted
+from .stores import PIECE_BYTES, Entry, Reading, Unfinished, disturbance, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -290,14 +290,6 @@ def refusal(settings: StoreSettings, error: Any, operation: str, key: str) -> St
         seconds = float(asked) if asked.isdigit() else 0
         return StoreError(f"{where} could not {wanted} now ({said}).", transient=True, after_seconds=seconds)
     return StoreError(f"{where} refused to {wanted} ({said}).")
-
-
-def disturbance(settings: StoreSettings, said: str) -> StoreError:
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return StoreError(
-            f"The certificate of {settings.label} is not trusted ({said}): set ca_file to the CA that signed it."
-        )
-    return StoreError(f"{settings.label} cannot be reached, or was cut off: {' '.join(said.split())}.", transient=True)
 
 
 def retention(mode: str, days: int) -> Any:

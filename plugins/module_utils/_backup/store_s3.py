@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from .errors import DeniedError, ExistsError, NoBucketError, NotFoundError, SettingsError, StoreError, UnsupportedError
 from .retry import Retry
 from .settings import StoreSettings
-from .stores import PIECE_BYTES, Entry, Reading, Unfinished, holds, task, trusted
+from .stores import PIECE_BYTES, Entry, Reading, Unfinished, disturbance, holds, task, trusted
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class S3Store:
         except ClientError as error:
             raise refusal(self.settings, error.response, operation, key) from error
         except (BotoCoreError, HTTPError, OSError) as error:
-            raise disturbance(self.settings, error) from error
+            raise disturbance(self.settings, str(error)) from error
 
 
 class S3Upload:
@@ -293,16 +293,6 @@ def refusal(settings: StoreSettings, answer: Mapping[str, Any], operation: str, 
     if code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall"):
         return StoreError(f"{where} does not have the parts that were sent to it ({why}), so it could not {wanted}.")
     return StoreError(f"{where} refused to {wanted} ({why}).")
-
-
-def disturbance(settings: StoreSettings, error: Exception) -> StoreError:
-    """What kept a request from being answered, in words; all of it passes but a certificate that is not trusted."""
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return StoreError(
-            f"The certificate of {settings.label} is not trusted ({error}): set ca_file to the CA that signed it."
-        )
-    reason = " ".join(str(error).split())
-    return StoreError(f"{settings.label} cannot be reached, or was cut off: {reason}", transient=True)
 
 
 def skew_seconds(date: str) -> float:

@@ -80,6 +80,17 @@ class Store(Protocol):
     def abort(self, upload: Unfinished) -> None: ...
 
 
+def disturbance(settings: StoreSettings, said: str) -> StoreError:
+    """What kept a request from being answered, in words; all of it passes but a certificate that is not trusted."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return StoreError(
+            f"The certificate of {settings.label} is not trusted ({said}): set ca_file to the CA that signed it."
+        )
+    return StoreError(
+        f"{settings.label} cannot be reached, or was cut off: {' '.join(said.split()).rstrip('.')}.", transient=True
+    )
+
+
 # kind of store -> module with open_store(settings) -> Store
 STORES = {"s3": "store_s3", "b2": "store_b2", "sftp": "store_sftp", "local": "store_local"}
 
