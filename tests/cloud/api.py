@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 Thing = dict[str, Any]
 
@@ -461,7 +462,7 @@ class Api:
         problems += query_faults(query, route.query)
         body = self.read_body(route, headers, raw, problems)
         call = Call(method, path, query, headers, body, account, base, problems)
-        answer: Answer = route.handler(call, **match.groupdict())
+        answer: Answer = route.handler(call, **{name: unquote(value) for name, value in match.groupdict().items()})
         return answer
 
     def read_only(self) -> Answer:

@@ -7,7 +7,6 @@ import ipaddress
 import re
 import uuid
 from typing import Any
-from urllib.parse import unquote
 
 from tests.cloud.api import Account, Answer, Api, Call, Kind, Limit, Refused, Shape, Thing, Whole, on, without
 from tests.cloud.fleet import NETWORK, Machine
@@ -570,7 +569,6 @@ class DigitalOcean(Api):
 
     @on("POST", "/tags/{name}/resources", body=RESOURCES)
     def tag_resources(self, call: Call, name: str) -> Answer:
-        name = unquote(name)
         if name not in call.account.stock.get("tags", {}):
             raise Refused(404, "not_found", "The tag does not exist.")
         for one in call.body["resources"]:
@@ -583,7 +581,7 @@ class DigitalOcean(Api):
     def untag_resources(self, call: Call, name: str) -> Answer:
         for one in call.body["resources"]:
             thing = call.account.find(one["resource_type"] + "s", one["resource_id"])
-            thing["tags"] = [tag for tag in thing["tags"] if tag != unquote(name)]
+            thing["tags"] = [tag for tag in thing["tags"] if tag != name]
         call.account.version += 1
         return Answer(204)
 

@@ -360,7 +360,7 @@ class Linode(Api):
         return {
             "id": key,
             "label": label,
-            "description": "",
+            "description": None,
             "created": "2024-01-01T00:00:00",
             "updated": "2024-01-01T00:00:00",
             "created_by": "linode",
@@ -753,7 +753,7 @@ class Linode(Api):
         label = call.body.get("label", f"{instance['label']} image")
         image = {
             **self.image(f"private/{thing['id']}", label, public=False),
-            "description": call.body.get("description", ""),
+            "description": call.body.get("description"),
             "created": self.clock.stamp(""),
             "tags": call.body.get("tags", []),
             "status": "creating",
@@ -1012,8 +1012,8 @@ class Linode(Api):
         if call.body["type"] == "master" and not call.body.get("soa_email"):
             raise Refused(400, "", "soa_email required when type=master", "soa_email")
         defaults = {
-            "description": "", "ttl_sec": 0, "retry_sec": 0, "refresh_sec": 0, "expire_sec": 0, "status": "active",
-            "master_ips": [], "axfr_ips": [], "group": "", "tags": [],
+            "ttl_sec": 0, "retry_sec": 0, "refresh_sec": 0, "expire_sec": 0, "status": "active",
+            "master_ips": [], "axfr_ips": [], "tags": [],
         }  # fmt: skip
         return {**thing, **defaults, **call.body}
 

@@ -21,6 +21,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -233,7 +234,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_whole(Answer(fault.status, fault.body, fault.headers))
             return
         base = f"http://{self.headers.get('Host')}{api.prefix}"
-        answer, asked.violations, account = api.answer(self.command, path, query, headers, raw, base)
+        try:
+            answer, asked.violations, account = api.answer(self.command, path, query, headers, raw, base)
+        except Exception:
+            # A mistake of ours must not look like a service that is down.
+            asked.violations.append(f"the simulator failed: {traceback.format_exc()}")
+            self.send_whole(Answer(501, {"error": "the simulator failed"}))
+            return
         if any(word in self.path for word in api.accounts):
             asked.violations.append("the token is in the address")
         asked.status, asked.account, asked.answer = answer.status, account.name if account else "", answer.body
