@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from .connection import Answer, ExchangeError, Pool
-from .paging import ChangedError, read_all
+from .errors import CloudError
+from .paging import ChangedError, Reading
 from .providers import PROVIDERS, api_error
 
 Thing = TypeVar("Thing")
@@ -35,18 +36,6 @@ READS = 4
 PASSING = {408, 500, 502, 503, 504}
 AGAIN = ("GET", "PUT", "DELETE")
 HIDDEN = "********"
-
-
-class CloudError(Exception):
-    """The account, what happened and what to do.
-
-    @param status: the HTTP status, 0 if there was none
-    @param code: the API's own word for it, if it has one
-    """
-
-    def __init__(self, text: str, status: int = 0, code: str = "") -> None:
-        super().__init__(text)
-        self.status, self.code = status, code
 
 
 class PassingError(Exception):
@@ -126,13 +115,15 @@ class Account:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         identity: Callable[[dict[str, Any]], object] = lambda entry: entry["id"],
+        chains: str = "",
     ) -> list[dict[str, Any]]:
         """Every entry of a list, each once, as it was at one moment.
 
         @param key: where in the answer the list is
         @param identity: what tells two entries apart
+        @param chains: a field that is a filter too; a long list without page numbers is read by its values side by side
         """
-        return self.within_time(lambda: self.read_steadily(path, key, params or {}, headers or {}, identity))
+        return self.within_time(lambda: self.read_steadily(path, key, params or {}, headers or {}, identity, chains))
 
     def read_steadily(
         self,
@@ -141,6 +132,7 @@ class Account:
         params: Mapping[str, Any],
         headers: Mapping[str, str],
         identity: Callable[[dict[str, Any]], object],
+        chains: str,
     ) -> list[dict[str, Any]]:
         """Reads until nothing changed under the reader: pages are no snapshot, a deletion moves others past it."""
 
@@ -152,7 +144,7 @@ class Account:
             if read:
                 self.pause(0.2 * read)
             try:
-                entries, doubtful = read_all(self.provider, page, key, identity, self.side_by_side)
+                entries, doubtful = Reading(self.provider, page, key, identity, self.side_by_side, chains).all()
             except ChangedError as changed:
                 before, why = None, str(changed)
                 continue
@@ -164,16 +156,19 @@ class Account:
 
     def within_time(self, work: Callable[[], Thing]) -> Thing:
         """Runs work in which all calls together have the total time; no resolver or proxy can make it longer."""
-        if self.deadline is not None:
-            return work()
-        self.deadline = time.monotonic() + self.total_seconds
-        try:
-            return self.side_by_side([work])[0]
-        finally:
-            self.deadline = None
+        return work() if self.deadline is not None else self.side_by_side([work])[0]
 
     def side_by_side(self, calls: Sequence[Callable[[], Thing]]) -> list[Thing]:
         """The results of all calls in order, as many at a time as there are connections; the first error ends it."""
+        if self.deadline is not None:
+            return self.in_threads(calls)
+        self.deadline = time.monotonic() + self.total_seconds
+        try:
+            return self.in_threads(calls)
+        finally:
+            self.deadline = None
+
+    def in_threads(self, calls: Sequence[Callable[[], Thing]]) -> list[Thing]:
         results: dict[int, Thing] = {}
         errors: list[BaseException] = []
         work: Iterator[tuple[int, Callable[[], Thing]]] = iter(list(enumerate(calls)))
@@ -225,7 +220,6 @@ class Account:
 
     def pause(self, seconds: float) -> None:
         if seconds >= self.left():
-            self.closed.wait(self.left())
             raise self.too_late()
         if self.closed.wait(seconds):
             raise self.error("the account was closed while a request waited.")
@@ -273,7 +267,7 @@ class Account:
         elif trouble.limited:
             wait = random.uniform(1, 2)  # noqa: S311
         else:
-            wait = min(0.2 * 2**tries, 5) * random.uniform(0.5, 1.5)  # noqa: S311
+            wait = min(0.2 * 2**tries * random.uniform(0.5, 1.5), self.left() / 2)  # noqa: S311
         if trouble.limited:
             # Whoever asks meanwhile would only use up more of the limit.
             self.open_again = max(self.open_again, time.monotonic() + wait)
@@ -309,10 +303,7 @@ class Account:
 
     def judge(self, method: str, path: str, answer: Answer, key: str) -> dict[str, Any]:
         """The parsed answer, or what is wrong with it."""
-        try:
-            parsed = json.loads(answer.body) if answer.body else None
-        except ValueError:
-            parsed = answer.body[:1]
+        parsed, wrong = read_json(answer.body)
         code, words = api_error(parsed)
         said = f"{answer.status} {': '.join(filter(None, (code, words))) or answer.reason}"
         if answer.status == 429:
@@ -327,11 +318,10 @@ class Account:
             )
         if answer.status >= 400:
             raise self.error(f"{method} {path} failed ({said}).", answer.status, code)
-        if parsed is None and method != "GET":
+        if method != "GET" and not answer.body:
             return {}
         if not isinstance(parsed, dict):
-            what = {None: "nothing", b"<": "HTML"}.get(parsed if parsed is None else bytes(answer.body.lstrip()[:1]))
-            raise PassingError(f"it answered with {what or 'something else'} instead of JSON", answer.status)
+            raise PassingError(f"it answered with {wrong}", answer.status)
         entries = parsed.get(key) if key else []
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise PassingError(f"the answer has no list '{key}'", answer.status)
@@ -346,6 +336,15 @@ class Account:
             return max(float(answer.headers[self.provider.reset]) - moment(answer), 0)
         except (KeyError, ValueError):
             return None
+
+
+def read_json(body: bytes) -> tuple[Any, str]:
+    """The parsed body, and what it is in place of an object."""
+    try:
+        return json.loads(body), "JSON that is no object"
+    except ValueError:
+        start = body.lstrip()[:1]
+        return None, {b"": "nothing", b"<": "HTML instead of JSON"}.get(start, "JSON that breaks off or is none")
 
 
 def moment(answer: Answer) -> float:

@@ -5,17 +5,22 @@
 from __future__ import annotations
 
 import email.utils
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from .connection import Answer
-from .providers import Page, Provider
+from .errors import CloudError
+from .providers import Provider
 
 Entry = dict[str, Any]
 Ask = Callable[[Mapping[str, Any]], tuple[dict[str, Any], Answer]]
-Identity = Callable[[Entry], object]
-SideBySide = Callable[[Sequence[Callable[[], "Part"]]], "list[Part]"]
+SideBySide = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+# A chain of cursors that is longer is worth one request more to read it in several.
+CHAIN_PAGES = 4
+MOST_PAGES = 2000
 
 
 class ChangedError(Exception):
@@ -25,84 +30,138 @@ class ChangedError(Exception):
 class Part:
     """One page: its entries, its place in the list, and the second on the server's clock at which it was made."""
 
-    def __init__(self, provider: Provider, asked: tuple[dict[str, Any], Answer], key: str) -> None:
-        body, answer = asked
+    def __init__(self, provider: Provider, body: dict[str, Any], answer: Answer, key: str) -> None:
         self.entries: list[Entry] = body[key]
-        self.place: Page = provider.page(body)
+        self.total, self.more, self.cursor = provider.page(body)
         parsed = email.utils.parsedate_tz(answer.headers.get("date", ""))
         self.moment = email.utils.mktime_tz(parsed) if parsed else None
 
 
-def read_all(
-    provider: Provider, page: Ask, key: str, identity: Identity, side_by_side: SideBySide
-) -> tuple[list[Entry], str]:
-    """All entries, and a reason to doubt that they are all although every number fits.
-
-    @raises ChangedError: if a page is missing, is there twice, or was made of another list than the others
+class Reading:
+    """@param ask: one request with these parameters added
+    @param key: where in the answer the list is
+    @param identity: what tells two entries apart
+    @param chains: a field to read a long list without page numbers by, or nothing
     """
-    parts = list(read_parts(provider, page, key, identity, side_by_side))
-    entries = [entry for part in parts for entry in part.entries]
-    try:
-        different = len({identity(entry) for entry in entries})
-    except (KeyError, TypeError) as error:
-        raise ChangedError(f"an entry has no {error}") from error
-    totals = {part.place.total for part in parts if part.place.total is not None}
-    if len(totals) > 1:
-        raise ChangedError(f"the number of entries went from {min(totals)} to {max(totals)} while it was read")
-    if different < len(entries):
-        raise ChangedError(f"{len(entries) - different} entries came twice")
-    if totals and different not in totals:
-        raise ChangedError(f"it announces {totals.pop()} entries and gives {different}")
-    return entries, doubt(provider, parts, entries) if len(parts) > 1 else ""
 
+    def __init__(
+        self,
+        provider: Provider,
+        ask: Ask,
+        key: str,
+        identity: Callable[[Entry], object],
+        side_by_side: SideBySide,
+        chains: str = "",
+    ) -> None:
+        self.provider, self.asker, self.key, self.identity = provider, ask, key, identity
+        self.side_by_side, self.chains = side_by_side, chains
 
-def read_parts(provider: Provider, page: Ask, key: str, identity: Identity, side_by_side: SideBySide) -> Iterable[Part]:
-    """The pages: the first, then all others side by side where pages have numbers and the answer says how many."""
-    name, size = provider.size
+    def all(self) -> tuple[list[Entry], str]:
+        """All entries, and a reason to doubt that they are all although every number fits.
 
-    def ask(query: Mapping[str, Any]) -> Part:
-        return Part(provider, page({name: size, **query}), key)
+        @raises ChangedError: if a page is missing, is there twice, or was made of another list than the others
+        """
+        first = self.ask({"page": 1} if self.provider.numbered else {})
+        if not first.more:
+            parts = [first]
+        elif self.provider.numbered and first.total is not None:
+            parts = [first, *self.rest(first)]
+        elif self.chains and (first.total or 0) > CHAIN_PAGES * len(first.entries):
+            parts = self.in_chains(first)
+        else:
+            parts = [first, *self.chain(first)]
+        entries = self.checked(parts)
+        return entries, self.doubt(parts, entries) if len(parts) > 1 else ""
 
-    def numbered(index: int) -> Callable[[], Part]:
-        return lambda: ask({"page": index})
+    def ask(self, query: Mapping[str, Any]) -> Part:
+        name, size = self.provider.size
+        try:
+            return Part(self.provider, *self.asker({name: size, **query}), self.key)
+        except CloudError as error:
+            # Where a list became shorter, its last page is gone.
+            if error.status == 404 and query.get("page", 1) > 1:
+                raise ChangedError("its last page went away while it was read") from error
+            raise
 
-    first = ask({"page": 1} if provider.numbered else {})
-    yield first
-    if not first.place.more:
-        return
-    if provider.numbered and first.place.total is not None:
-        # The cap may be lower than documented: what came counts, not what was asked for.
-        count = -(-first.place.total // max(len(first.entries), 1))
-        rest = side_by_side([numbered(index) for index in range(2, max(count, 2) + 1)])
-        yield from rest
-        if rest[-1].place.more:
+    def rest(self, first: Part) -> list[Part]:
+        """All pages after the first. The cap may be lower than documented: what came counts, not what was asked for."""
+        count = -(-(first.total or 0) // max(len(first.entries), 1))
+        if count > MOST_PAGES:
+            raise ChangedError(f"it announces {first.total} entries, which cannot be")
+        seen, lock = set(map(self.identity, first.entries)), threading.Lock()
+
+        def one(index: int) -> Part:
+            part = self.ask({"page": index})
+            with lock:
+                self.go_on(seen, part)
+            return part
+
+        parts = self.side_by_side([partial(one, index) for index in range(2, max(count, 2) + 1)])
+        if parts[-1].more:
             raise ChangedError("its last page says that there is another one")
-        return
-    last, index, seen = first, 1, {identity(entry) for entry in first.entries}
-    cursors = set()
-    while last.place.more:
-        index += 1
-        if last.place.cursor in cursors and not provider.numbered:
-            raise ChangedError("its pages go in a circle")
-        cursors.add(last.place.cursor)
-        last = ask({"page": index} if provider.numbered else {"cursor": last.place.cursor})
-        fresh = {identity(entry) for entry in last.entries} - seen
-        if not fresh:
+        return parts
+
+    def chain(self, last: Part, query: Mapping[str, Any] | None = None) -> Iterator[Part]:
+        """The pages after one, each found through the one before."""
+        index, seen = 1, set(map(self.identity, last.entries))
+        while last.more:
+            index += 1
+            last = self.ask(
+                {**(query or {}), **({"page": index} if self.provider.numbered else {"cursor": last.cursor})}
+            )
+            self.go_on(seen, last)
+            yield last
+
+    def go_on(self, seen: set[object], part: Part) -> None:
+        """Ends a reading early whose pages repeat."""
+        fresh = set(map(self.identity, part.entries)) - seen
+        if part.entries and not fresh:
             raise ChangedError("its pages go in a circle")
         seen |= fresh
-        yield last
 
+    def in_chains(self, first: Part) -> list[Part]:
+        """One chain for each value that the first page has; if these are not all values, one chain after all."""
 
-def doubt(provider: Provider, parts: list[Part], entries: list[Entry]) -> str:
-    """A deletion and a creation between two pages leave the total as it was, but one entry newer than the reading."""
-    moments = [part.moment for part in parts if part.moment is not None]
-    if not moments:
-        return ""
-    start, end = min(moments), max(moments) + 1
-    for entry in entries:
-        if start <= seconds(entry.get(provider.created)) <= end:
+        def one(value: str) -> list[Part]:
+            begin = self.ask({self.chains: value})
+            return [begin, *self.chain(begin, {self.chains: value})]
+
+        values = sorted({str(entry.get(self.chains)) for entry in first.entries})
+        found: list[list[Part]] = self.side_by_side([partial(one, value) for value in values])
+        if sum(parts[0].total or 0 for parts in found) != first.total:
+            return [first, *self.chain(first)]
+        for parts in found:
+            self.checked(parts)
+        together = [part for parts in found for part in parts]
+        for part in together:
+            part.total = first.total
+        return together
+
+    def checked(self, parts: list[Part]) -> list[Entry]:
+        """The entries of pages that fit together."""
+        entries = [entry for part in parts for entry in part.entries]
+        try:
+            different = len(set(map(self.identity, entries)))
+        except (KeyError, TypeError) as error:
+            raise ChangedError(f"an entry has no {error}") from error
+        totals = {part.total for part in parts if part.total is not None}
+        if len(totals) > 1:
+            raise ChangedError(f"the number of entries went from {min(totals)} to {max(totals)} while it was read")
+        if different < len(entries):
+            raise ChangedError(f"{len(entries) - different} entries came twice")
+        if totals and different not in totals:
+            raise ChangedError(f"it announces {totals.pop()} entries and gives {different}")
+        return entries
+
+    def doubt(self, parts: list[Part], entries: list[Entry]) -> str:
+        """A deletion and a creation between two pages leave the total as it was, but an entry newer than that."""
+        moments = [part.moment for part in parts if part.moment is not None]
+        if not moments:
+            return ""
+        start, end = min(moments), max(moments) + 1
+        if any(start <= seconds(entry.get(self.provider.created)) <= end for entry in entries):
             return "an entry was created while it was read"
-    return ""
+        return ""
 
 
 def seconds(text: object) -> float:
