@@ -3,7 +3,7 @@
 
     tests/run.py [--fast] [--full] [--jobs N] [stage ...]
 
-A stage is setup, lint, unit, sanity, docs, rules, stores, agent, site or the name of a scenario; all of them
+A stage is setup, lint, unit, sanity, docs, rules, stores, cloud, agent, site or the name of a scenario; all of them
 unless some are named. What a stage printed is in .ansible/test-logs/<stage>.log; the end of it is shown when it fails.
 A stage that fails does not keep the others from running, one that hangs is ended by its time limit and has failed.
 """
@@ -196,6 +196,11 @@ def stores(run: Run) -> Tally:
     return run.pytest("tests/stores", "--timeout=120")
 
 
+def cloud(run: Run) -> Tally:
+    """Inventories and provisioning against simulated providers that are as strict as their documents."""
+    return run.pytest("tests/cloud", "--timeout=300")
+
+
 def scenario(run: Run) -> Tally:
     """A molecule scenario: its sequence counts as one test, what its verifier runs counts by itself."""
     name = run.name
@@ -234,6 +239,7 @@ def stages(fast: bool) -> list[Stage]:
         Stage("docs", docs, 5),
         Stage("rules", rules, 5),
         Stage("stores", stores, 10),
+        Stage("cloud", cloud, 10),
         Stage("agent", agent, 30),
         *(Stage(name, scenario, 20) for name in names),
         Stage("site", site, 40),
