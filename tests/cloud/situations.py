@@ -264,14 +264,14 @@ def emptied(simulator: Simulator, provider: str) -> None:
 
 DOWN = ("again", "later", "status", "500", "503")
 LIMITED = ("limit", "429", "Too many", "too many")
-UNREADABLE = ("JSON", "json", "not understood", "unreadable", "cannot be read")
+UNREADABLE = ("JSON", "nothing", "cannot be read")
 SITUATIONS: dict[str, Situation] = {
     "well": Situation(nothing, many=True),
     "empty account": Situation(emptied),
     "pages smaller than asked": Situation(small_pages),
     "totals missing": Situation(edited(without_totals), many=True, only=("hetzner", "digitalocean", "vultr")),
     "bad token": Situation(bad_token, ERROR, ("token", "key")),
-    "no scope": Situation(no_scope, ERROR, ("scope", "permission", "not allowed", "allow-list", "may not", "right")),
+    "no scope": Situation(no_scope, ERROR, ("scope", "permission", "not allowed", "allowed addresses", "may not")),
     "no scope for the second list": Situation(second_forbidden, EITHER),
     **{f"{code} once": Situation(status(code)) for code in (500, 502, 503, 504)},
     "503 on a later page": Situation(status(503, skip=1), many=True),
