@@ -156,9 +156,12 @@ class Account:
 
     def within_time(self, work: Callable[[], Thing]) -> Thing:
         """Runs work in which all calls together have the total time; no resolver or proxy can make it longer."""
-        return work() if self.deadline is not None else self.side_by_side([work])[0]
+        if self.deadline is not None:
+            return work()
+        result: Thing = self.side_by_side([work])[0]
+        return result
 
-    def side_by_side(self, calls: Sequence[Callable[[], Thing]]) -> list[Thing]:
+    def side_by_side(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """The results of all calls in order, as many at a time as there are connections; the first error ends it."""
         if self.deadline is not None:
             return self.in_threads(calls)
@@ -168,10 +171,10 @@ class Account:
         finally:
             self.deadline = None
 
-    def in_threads(self, calls: Sequence[Callable[[], Thing]]) -> list[Thing]:
-        results: dict[int, Thing] = {}
+    def in_threads(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        results: dict[int, Any] = {}
         errors: list[BaseException] = []
-        work: Iterator[tuple[int, Callable[[], Thing]]] = iter(list(enumerate(calls)))
+        work: Iterator[tuple[int, Callable[[], Any]]] = iter(list(enumerate(calls)))
         changed = threading.Condition()
 
         def run() -> None:
