@@ -41,7 +41,7 @@ molecule: setup ## One scenario: make molecule S=redis [CMD=converge]
 	@molecule $(or $(CMD),test) -s $(S)
 
 bench: setup ## The figures of docs/benchmarks.md, as ratios within one run
-	@missed=0; for part in bench backups; do python tests/bench/$$part.py || missed=1; done; exit $$missed
+	@missed=0; for part in bench backups cloud; do python tests/bench/$$part.py || missed=1; done; exit $$missed
 
 docs: $(VENV)/.ready $(COLLECTION) ## Write docs/reference from the specs
 	@python tests/reference.py
