@@ -33,8 +33,9 @@ def role_options(root: Path = ROOT) -> dict[str, dict[str, Any]]:
 
 
 def shared_names(root: Path = ROOT) -> set[str]:
-    """The C(bulwark_*) names that role defaults read, which is where they all are."""
-    texts = [path.read_text(encoding="utf-8") for path in root.glob("roles/*/defaults/main.yml")]
+    """The C(bulwark_*) names that role defaults and playbooks read, which is where they all are."""
+    paths = [*root.glob("roles/*/defaults/main.yml"), *root.glob("playbooks/*.yml")]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
     return set(re.findall(r"\bbulwark_[a-z0-9_]+", "\n".join(texts)))
 
 

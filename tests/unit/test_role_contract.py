@@ -392,10 +392,11 @@ def test_shared_variables_are_documented() -> None:
     table = set(
         re.findall(r"^\| `(bulwark_\w+)`", (ROOT / "docs/variables.md").read_text(encoding="utf-8"), re.MULTILINE)
     )
-    texts = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/defaults/main.yml"))
+    paths = [*ROOT.glob("roles/*/defaults/main.yml"), *ROOT.glob("playbooks/*.yml")]
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     read = set(re.findall(r"\bbulwark_[a-z]\w*", texts))
     assert not read - table, f"docs/variables.md lacks a line for {sorted(read - table)}."
-    assert not table - read, f"docs/variables.md lists {sorted(table - read)}, which no role reads."
+    assert not table - read, f"docs/variables.md lists {sorted(table - read)}, which nothing reads."
 
 
 PLUGINS = sorted(

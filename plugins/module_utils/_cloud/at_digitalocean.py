@@ -315,10 +315,7 @@ class DigitalOcean(SingleRecords):
 
     def snapshots(self) -> list[Snapshot]:
         found = self.api.list_all("/snapshots", "snapshots", {"resource_type": "droplet"})
-        return [
-            Snapshot(str(one["id"]), one["name"], one["created_at"], Decimal(str(one["size_gigabytes"])))
-            for one in found
-        ]
+        return [Snapshot(str(one["id"]), one["name"]) for one in found]
 
     def take_snapshot(self, server: Resource, name: str) -> None:
         self.do(f"/droplets/{server.id}/actions", {"type": "snapshot", "name": name})

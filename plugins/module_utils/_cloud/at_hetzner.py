@@ -341,15 +341,7 @@ class Hetzner(Cloud):
 
     def snapshots(self) -> list[Snapshot]:
         found = self.api.list_all("/images", "images", {"type": "snapshot"})
-        return [
-            Snapshot(
-                str(one["id"]),
-                one["description"],
-                one["created"],
-                Decimal(str(one["image_size"])) if one.get("image_size") else None,
-            )
-            for one in found
-        ]
+        return [Snapshot(str(one["id"]), one["description"]) for one in found]
 
     def take_snapshot(self, server: Resource, name: str) -> None:
         body = {"type": "snapshot", "description": name, "labels": {MARK: ""}}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from .http import Account, CloudError
 from .plan import KINDS, Action, Plan, Resource, make_plan
@@ -36,14 +36,9 @@ def uncertain(error: CloudError) -> bool:
     return not isinstance(error, LateError) and (error.status == 0 or error.status >= 500 or 200 <= error.status < 300)
 
 
-@dataclass
-class Snapshot:
-    """@param created: as the provider writes it: RFC 3339, in UTC where no zone is given"""
-
+class Snapshot(NamedTuple):
     id: str
     name: str
-    created: str
-    size_gb: Decimal | None = None
 
 
 class Cloud:
