@@ -12,6 +12,47 @@ from typing import Any
 import pytest
 
 
+def docker(*words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=check)
+
+
+@pytest.fixture(scope="module")
+def name(host: Any) -> str:
+    """The name of the test host, which is also its container's."""
+    return str(host.backend.get_pytest_id()).partition("://")[2]
+
+
+@pytest.fixture(scope="module")
+def stranger(name: str) -> Any:
+    """Runs a command on the other test host of the scenario."""
+    names = docker("ps", "--format", "{{.Names}}", "--filter", f"name=^{name.rpartition('-')[0]}-").stdout.split()
+    other = next(one for one in names if one != name)
+
+    def _stranger(*words: str) -> subprocess.CompletedProcess[str]:
+        return docker("exec", other, *words)
+
+    _stranger.name = other  # type: ignore[attr-defined]
+    return _stranger
+
+
+@pytest.fixture(scope="module")
+def outside(name: str, stranger: Any) -> Any:
+    """A network that both test hosts are on for the module, with IPv6: the addresses of the host and the stranger's."""
+    network = f"{name}-outside"
+    docker("network", "create", "--ipv6", "--subnet", "fd00:b0::/64", network, check=True)
+    try:
+        found = {}
+        for one in (name, stranger.name):
+            docker("network", "connect", network, one, check=True)
+            found[one] = json.loads(docker("inspect", one).stdout)[0]["NetworkSettings"]["Networks"][network]
+        keys = ("IPAddress", "GlobalIPv6Address")
+        yield tuple([found[one][key] for key in keys] for one in (name, stranger.name))
+    finally:
+        for one in (name, stranger.name):
+            docker("network", "disconnect", "-f", network, one)
+        docker("network", "rm", network)
+
+
 @pytest.fixture
 def run(host: Any) -> Any:
     """Runs a shell command as root on the test host and gives its output; fails with stderr."""

@@ -34,8 +34,11 @@ FILTERS = {
         "base_hardening_account_files",
         "base_hardening_user_problems",
         "base_hardening_login_problems",
+        "base_hardening_networks",
+        "base_hardening_resolved",
         "base_hardening_rule_problems",
         "base_hardening_rules",
+        "base_hardening_egress",
         "base_hardening_sysctls",
         "base_hardening_swap_mb",
         "base_hardening_host_name",
@@ -108,6 +111,7 @@ FILTERS = {
     "published": (
         "published",
         "port_conflicts",
+        "mentioned_groups",
     ),
     "redis": (
         "redis_instances",

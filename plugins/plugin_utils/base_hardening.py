@@ -75,6 +75,14 @@ SYSCTLS_NOT_FORWARDING = {
     "net.ipv4.conf.all.rp_filter": 1,
     "net.ipv4.conf.default.rp_filter": 1,
 }
+# What a host cannot do without, whatever it may connect to: names, time, its own address.
+EGRESS_ALWAYS = (
+    {"port": "53", "proto": "udp", "name": "DNS"},
+    {"port": "53", "proto": "tcp", "name": "DNS"},
+    {"port": "123", "proto": "udp", "name": "NTP"},
+    {"port": "67", "proto": "udp", "name": "DHCP"},
+    {"port": "547", "proto": "udp", "name": "DHCP"},
+)
 # These hold their data in memory; the kernel should not trade it for page cache.
 STATEFUL = {"postgres", "redis"}
 
@@ -250,33 +258,55 @@ def base_hardening_login_problems(user: str, root_login: Any, users: list[dict[s
     return []
 
 
-def base_hardening_rule_problems(rules: list[dict[str, Any]], ssh_port: int, ssh_from: list[str]) -> list[str]:
+def base_hardening_networks(texts: list[str], groups: dict[str, list[str]]) -> list[str]:
+    """Addresses and networks, with the addresses of an inventory group in place of C(group:NAME)."""
+    found = [one for text in texts for one in (groups.get(text[6:], [text]) if text.startswith("group:") else [text])]
+    return list(dict.fromkeys(found))
+
+
+def base_hardening_resolved(rules: list[dict[str, Any]], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The rules with addresses in place of groups."""
+    keys = ("from", "to")
+    return [
+        {key: base_hardening_networks(value or [], groups) if key in keys else value for key, value in rule.items()}
+        for rule in rules
+    ]
+
+
+def network_problem(text: str) -> str:
+    """Why this is no peer of a rule, empty when it is one."""
+    if text.startswith("group:"):
+        return f"there is no inventory group '{text[6:]}', or the playbook does not hand groups over as site.yml does"
+    if text.startswith("host:"):
+        return f"the address of {text[5:]} is not known; give that host bulwark_addresses, a list"
+    try:
+        ipaddress.ip_network(text if text != "any" else "::/0", strict=False)
+    except ValueError:
+        return f"'{text}' is not an address, a network like 10.0.0.0/8, group:NAME, or any"
+    return ""
+
+
+def base_hardening_rule_problems(
+    rules: list[dict[str, Any]], ssh_port: int, ssh_from: list[str], egress: list[dict[str, Any]] | None = None
+) -> list[str]:
     """One sentence for each firewall rule that UFW could not take."""
     problems = []
     if not ssh_from:
         problems.append("base_hardening_ssh_allow_from is empty, so nobody could come in; name networks, or any.")
     ssh = {"port": ssh_port, "from": ssh_from, "name": "ssh"}
-    for rule in [ssh, *rules]:
-        name = rule.get("name") or "?"
-        if not re.fullmatch(r"\d{1,5}(:\d{1,5})?", str(rule.get("port"))) or not all(
-            0 < int(port) < 65536 for port in str(rule["port"]).split(":")
-        ):
-            problems.append(
-                f"firewall rule '{name}': '{rule.get('port')}' is not a port (1 to 65535) or a range like 30000:32767."
-            )
-        if rule is not ssh and str(rule.get("port")) == str(ssh_port) and rule.get("proto", "tcp") == "tcp":
-            problems.append(
-                f"firewall rule '{name}': port {ssh_port} is the SSH port; use base_hardening_ssh_allow_from for it."
-            )
+    for rule in [ssh, *rules, *(egress or [])]:
+        where = f"firewall rule '{rule.get('name') or '?'}'"
+        port = str(rule.get("port"))
+        if not re.fullmatch(r"\d{1,5}(:\d{1,5})?", port) or not all(0 < int(one) < 65536 for one in port.split(":")):
+            problems.append(f"{where}: '{port}' is not a port (1 to 65535) or a range like 30000:32767.")
+        elif int(port.split(":", maxsplit=1)[0]) > int(port.rsplit(":", maxsplit=1)[-1]):
+            problems.append(f"{where}: the range {port} ends before it begins.")
+        if rule in rules and port == str(ssh_port) and rule.get("proto", "tcp") == "tcp":
+            problems.append(f"{where}: port {ssh_port} is the SSH port; use base_hardening_ssh_allow_from for it.")
         if rule.get("proto", "tcp") not in ("tcp", "udp"):
-            problems.append(f"firewall rule '{name}': proto is '{rule['proto']}'; it is tcp or udp.")
-        for source in rule.get("from") or []:
-            try:
-                ipaddress.ip_network(source if source != "any" else "::/0", strict=False)
-            except ValueError:
-                problems.append(
-                    f"firewall rule '{name}': '{source}' is not an address, a network like 10.0.0.0/8, or any."
-                )
+            problems.append(f"{where}: proto is '{rule['proto']}'; it is tcp or udp.")
+        peers = [*(rule.get("from") or []), *(rule.get("to") or [])]
+        problems += [f"{where}: {said}." for said in map(network_problem, peers) if said]
     return problems
 
 
@@ -297,6 +327,19 @@ def base_hardening_rules(
         if rule.get("from")
     ]
     return [ssh, *rest]
+
+
+def base_hardening_egress(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries for the module C(ufw_rules): what a host cannot do without, and what was declared."""
+    return [
+        {
+            "port": str(rule["port"]),
+            "proto": rule.get("proto", "tcp"),
+            "to": rule.get("to") or ["any"],
+            "name": rule["name"],
+        }
+        for rule in [*EGRESS_ALWAYS, *rules]
+    ]
 
 
 def base_hardening_sysctls(

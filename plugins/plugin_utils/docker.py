@@ -37,6 +37,8 @@ SINCE = {
     "cdi-spec-dirs": "25.0",
     "default-network-opts": "24.0",
     "firewall-backend": "29.0",
+    # An experiment before, which let packets through without asking the firewall.
+    "ip6tables": "23.0",
     "http-proxy": "23.0",
     "https-proxy": "23.0",
     "ip-forward-no-drop": "28.0",
@@ -54,7 +56,7 @@ OLD_NAMES = frozenset(
     cpu-rt-period cpu-rt-runtime data-root debug default-address-pools default-cgroupns-mode default-gateway
     default-gateway-v6 default-ipc-mode default-runtime default-shm-size default-ulimits deprecated-key-path dns
     dns-opts dns-search exec-opts exec-root experimental features fixed-cidr fixed-cidr-v6 group host-gateway-ip icc
-    init init-path insecure-registries ip ip-forward ip-masq ip6tables iptables ipv6 labels live-restore log-driver
+    init init-path insecure-registries ip ip-forward ip-masq iptables ipv6 labels live-restore log-driver
     log-level log-opts max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr mtu
     network-control-plane-mtu no-new-privileges node-generic-resources oom-score-adjust pidfile raw-logs
     registry-mirrors rootless runtimes seccomp-profile selinux-enabled shutdown-timeout storage-driver storage-opts

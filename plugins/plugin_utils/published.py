@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -25,3 +27,25 @@ def port_conflicts(rules: list[dict[str, Any]]) -> list[str]:
                 f"port {key[0]}/{key[1]} is wanted by both {other} and {rule['name']}; give one of them another port."
             )
     return problems
+
+
+def addresses_of(host: str, values: Mapping[str, Any]) -> list[str]:
+    """What a host says of its addresses, else the one that the controller uses; C(host:NAME) when that is a name."""
+    told = values.get("bulwark_addresses") or []
+    used = str(values.get("ansible_host") or host)
+    try:
+        return [str(one) for one in told] or [str(ipaddress.ip_address(used))]
+    except ValueError:
+        return [f"host:{host}"]
+
+
+def mentioned_groups(
+    rules: list[dict[str, Any]], groups: Mapping[str, list[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """The addresses of the inventory groups that rules mention as C(group:NAME); others are not even looked at."""
+    peers = [text for rule in rules for key in ("from", "to") for text in rule.get(key) or []]
+    names = {text[6:] for text in peers if text.startswith("group:")} & set(groups)
+    return {
+        name: [address for host in groups[name] for address in addresses_of(host, hostvars[host])]
+        for name in sorted(names)
+    }

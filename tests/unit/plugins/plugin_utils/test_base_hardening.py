@@ -113,6 +113,9 @@ def test_user_of_this_run_must_come_in_again():
         ({"port": 80, "proto": "icmp", "name": "x", "from": ["any"]}, "proto is 'icmp'"),
         ({"port": 80, "name": "x", "from": ["office"]}, "'office' is not an address"),
         ({"port": 22, "name": "x", "from": ["any"]}, "port 22 is the SSH port"),
+        ({"port": "90:80", "name": "x", "from": ["any"]}, "the range 90:80 ends before it begins"),
+        ({"port": 80, "name": "x", "from": ["group:wbe"]}, "there is no inventory group 'wbe'"),
+        ({"port": 80, "name": "x", "from": ["host:web1"]}, "the address of web1 is not known"),
     ],
 )
 def test_rules_that_ufw_could_not_take_are_refused(rule, sentence):
@@ -126,6 +129,28 @@ def test_good_rules_are_taken():
     ]
     assert base.base_hardening_rule_problems(rules, 22, ["any"]) == []
     assert "nobody could come in" in base.base_hardening_rule_problems(rules, 22, [])[0]
+
+
+def test_groups_stand_for_their_addresses():
+    groups = {"web": ["10.0.0.1", "10.0.0.2"]}
+    rules = [{"port": 1, "name": "x", "from": ["group:web", "10.0.0.1", "group:none"]}, {"port": 2, "name": "y"}]
+    resolved = base.base_hardening_resolved(rules, groups)
+    assert [rule.get("from") for rule in resolved] == [["10.0.0.1", "10.0.0.2", "group:none"], None]
+    assert base.base_hardening_resolved([{"port": 1, "to": None, "name": "x"}], groups)[0]["to"] == []
+
+
+def test_egress():
+    rules = base.base_hardening_egress(
+        [{"port": 443, "name": "web"}, {"port": 25, "to": ["192.0.2.1"], "name": "mail"}]
+    )
+    assert [(rule["port"], rule["to"]) for rule in rules[-2:]] == [("443", ["any"]), ("25", ["192.0.2.1"])]
+    assert ("53", "udp") in [(rule["port"], rule["proto"]) for rule in rules]
+    # The port of SSH is nobody else's to let in, and anybody's to go out to.
+    assert base.base_hardening_rule_problems([], 22, ["any"], [{"port": 22, "to": ["10.0.0.0/8"], "name": "git"}]) == []
+    assert (
+        "'mail' is not an address"
+        in base.base_hardening_rule_problems([], 22, ["any"], [{"port": 25, "to": ["mail"], "name": "mail"}])[0]
+    )
 
 
 def test_ssh_is_the_first_rule_and_loopback_needs_none():
