@@ -162,10 +162,10 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         """From the cache if that is allowed and fresh, else from the API, else from an old cache if that is allowed."""
         fallback = self.get_option("cache_fallback")
         keeps = fallback or self.get_option("cache")
+        limit = self.get_option("cache_timeout")
         if fallback:
             # The plugin must not forget what is too old; whether it is, is decided here.
             self.set_option("cache_timeout", 0)
-        limit = self.get_option("cache_timeout")
         if keeps:
             self.load_cache_plugin()
         kept = self.kept() if from_cache or fallback else None
