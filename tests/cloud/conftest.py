@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cloud.simulator import Simulator
+from tests.cloud.simulator import PROVIDERS, Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / ".venv/bin"
@@ -25,6 +25,16 @@ SEED = int(os.environ.get("BULWARK_SEED") or time.time() % 100_000)
 
 def pytest_report_header() -> str:
     return f"cloud tests: seed {SEED} (BULWARK_SEED={SEED} repeats it){', every case' if FULL else ', sampled'}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of one provider runs for each of them, or for the one that luck chooses."""
+    if "provider" not in metafunc.fixturenames:
+        return
+    if any("provider" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")):
+        return
+    luck = random.Random(f"{SEED} {metafunc.definition.name}")
+    metafunc.parametrize("provider", PROVIDERS if FULL else [luck.choice(PROVIDERS)])
 
 
 @pytest.fixture
@@ -49,8 +59,16 @@ class Read:
 
     @property
     def tree(self) -> dict[str, Any]:
+        if self.code:
+            return {}
+
+        def _plain(value: dict[str, Any]) -> Any:
+            """Ansible marks texts that are no templates like this."""
+            return value["__ansible_unsafe"] if set(value) == {"__ansible_unsafe"} else value
+
         # With -v lines of the log come first.
-        return json.loads(self.out[self.out.index("{") :]) if self.code == 0 else {}
+        tree: dict[str, Any] = json.loads(self.out[self.out.index("{\n") :], object_hook=_plain)
+        return tree
 
     @property
     def hosts(self) -> dict[str, dict[str, Any]]:
@@ -79,7 +97,9 @@ class Cloud:
     """A folder with inventory sources, and the commands that read them."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
-        self.folder, self.simulator = folder, simulator
+        self.folder, self.simulator = folder / "inventory", simulator
+        self.home = folder / "home"
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.sources: list[str] = []
         self.env: dict[str, str] = {}
 
@@ -111,7 +131,7 @@ class Cloud:
             **{name: value for name, value in os.environ.items() if name not in tokens},
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
-            "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_HOME": str(self.home),
             "ANSIBLE_NOCOLOR": "1",
             "LC_ALL": "C.UTF-8",
             **self.env,
@@ -141,12 +161,22 @@ class Cloud:
         assert read.code == 0, read.said[-3000:]
         return read
 
+    def play(self, hosts: str, *tasks: dict[str, Any], words: tuple[str, ...] = ()) -> Read:
+        """A playbook with these tasks, on this machine in the name of the hosts."""
+        playbook = self.folder.parent / "play.yml"
+        play = {"hosts": hosts, "gather_facts": False, "connection": "local", "tasks": list(tasks)}
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
+        inventories = [word for source in self.sources for word in ("-i", source)]
+        read = self.run("ansible-playbook", *inventories, str(playbook), *words)
+        assert read.code == 0, read.said[-3000:]
+        return read
+
     def leaks(self) -> list[str]:
         """Files of the folder, other than the sources, that a token is in."""
         tokens = [token for api in self.simulator.apis.values() for token in api.accounts]
         return [
             str(file)
-            for file in self.folder.rglob("*")
+            for file in self.folder.parent.rglob("*")
             if file.is_file() and str(file) not in self.sources
             for token in tokens
             if token.encode() in file.read_bytes()
@@ -160,6 +190,3 @@ def cloud(tmp_path: Path, simulator: Simulator) -> Iterator[Cloud]:
     yield one
     assert not simulator.violations
     assert not one.leaks()
-
-
-CloudMaker = Callable[[str], Cloud]
