@@ -17,7 +17,9 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils._cloud import build
+from plugins.module_utils._cloud.http import Account
 from plugins.modules import cloud_servers
+from tests.cloud.api import Limit
 from tests.cloud.simulator import Simulator
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake me@here"
@@ -38,6 +40,7 @@ class Place(NamedTuple):
 PLACES = {
     "hetzner": Place("fsn1", "cpx22", "cpx32", "lb11"),
     "digitalocean": Place("fra1", "s-1vcpu-1gb", "s-2vcpu-4gb"),
+    "vultr": Place("fra", "vc2-1c-1gb", "vc2-2c-4gb"),
 }
 
 
@@ -50,8 +53,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     with Simulator() as one:
-        for provider in PLACES:
-            one.apis[provider].boot_seconds = 0.05
         yield one
 
 
@@ -128,15 +129,16 @@ class Cloud:
             if one.method != "GET"
         ]
 
-    def zone(self) -> None:
-        """The zone that a person has made."""
-        stock = self.simulator.account(self.provider)
-        make_zone(self.simulator, self.provider, stock)
+    def fresh(self) -> None:
+        """An empty account, with the zone that a person has made; servers take a moment, limits are far away."""
+        self.simulator.reset()
+        api = self.simulator.apis[self.provider]
+        api.boot_seconds = 0.05
+        api.limits = [Limit(10**6, 1) for _limit in api.limits]
+        make_zone(self.simulator, self.provider)
 
 
-def make_zone(simulator: Simulator, provider: str, stock: Any) -> None:
-    from plugins.module_utils._cloud.http import Account
-
+def make_zone(simulator: Simulator, provider: str) -> None:
     with Account(provider, simulator.token(provider), simulator.url(provider)) as account:
         if provider == "hetzner":
             account.post("/zones", {"name": "example.com", "mode": "primary"})
@@ -151,7 +153,7 @@ def make_zone(simulator: Simulator, provider: str, stock: Any) -> None:
 @pytest.fixture(params=sorted(PLACES))
 def cloud(simulator: Simulator, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Cloud:
     one = Cloud(simulator, request.param, capsys)
-    one.zone()
+    one.fresh()
     return one
 
 
@@ -171,7 +173,10 @@ def test_check_is_the_plan_then_real_then_nothing(cloud: Cloud) -> None:
     again = cloud.run(**cloud.site())
     assert not again["changed"], again
     assert cloud.writes() == written
-    assert again["monthly"] == {k: {**v, "now": v["then"]} for k, v in foretold["monthly"].items()}
+    for currency, bill in again["monthly"].items():
+        # Vultr tells the price of a volume once it is there.
+        known = Decimal(2) if cloud.provider == "vultr" else 0
+        assert Decimal(bill["now"]) == Decimal(bill["then"]) == Decimal(foretold["monthly"][currency]["then"]) + known
     assert {one["status"] for one in again["servers"].values()} == {"running"}
     assert all(one["public_ipv4"] for one in again["servers"].values())
 
@@ -306,9 +311,7 @@ def test_a_lost_answer_makes_nothing_twice(
     targets = [n for n, one in enumerate(simulator.asked(cloud.provider)) if one.method not in ("GET", "DELETE")]
     expected = inventory_of(cloud)
     for index in sample(len(targets), 2):
-        simulator.reset()
-        simulator.apis[cloud.provider].boot_seconds = 0.05
-        cloud.zone()
+        cloud.fresh()
         number = targets[index]
         simulator.faults[cloud.provider].clear()
         simulator.fault(
@@ -335,17 +338,13 @@ class KilledError(Exception):
 
 
 def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugins.module_utils._cloud import http
-
     site = cloud.site()
     cloud.run(**site)
     total = len(cloud.simulator.asked(cloud.provider))
     expected = inventory_of(cloud)
-    real = http.Account.attempt
+    real = Account.attempt
     for limit in sample(total, 4):
-        cloud.simulator.reset()
-        cloud.simulator.apis[cloud.provider].boot_seconds = 0.05
-        cloud.zone()
+        cloud.fresh()
         left = [limit]
 
         def _attempt(self: Any, *words: Any, left: list[int] = left) -> Any:
@@ -355,8 +354,9 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(cloud: Cloud, mon
             return real(self, *words)
 
         with monkeypatch.context() as patch:
-            patch.setattr(http.Account, "attempt", _attempt)
-            with pytest.raises(KilledError):
+            patch.setattr(Account, "attempt", _attempt)
+            # It may be done before that: how often it asks whether a server runs is a matter of time.
+            with pytest.raises((KilledError, SystemExit)):
                 cloud.run_killed(**site)
         done = cloud.run(**site)
         assert not done.get("failed"), (limit, done)

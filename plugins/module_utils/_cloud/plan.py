@@ -35,6 +35,8 @@ FIXED = frozenset(
 RESTARTING = frozenset({("server", "plan")})
 # What somebody has added by hand stays.
 ADDED_ONLY = frozenset({("server", "networks")})
+# Said when nobody declares them, also where no mark can tell whether they are ours: they cost money.
+COSTLY = frozenset({"volume", "load_balancer"})
 # Not worth a word when nobody declares them: other programs make them too, and they cost nothing.
 SILENT = frozenset({"key", "record"})
 SIGNS = {"create": "+", "change": "~", "restart": "~", "destroy": "-", "note": "!", "keep": " "}
@@ -150,7 +152,9 @@ def make_plan(
     for one in existing:
         if one in doomed:
             actions.append(Action("destroy", None, one))
-        elif one.key not in declared and one.ours and one.kind not in SILENT:
+        elif one.kind in SILENT:
+            continue
+        elif one.key not in declared and (one.ours or (one.ours is None and one.kind in COSTLY)):
             actions.append(Action("note", None, one, text=f"not declared, left alone; destroy={one.word}"))
     return Plan(tuple(sorted(actions, key=order)), tuple(problems))
 
