@@ -87,6 +87,12 @@ def status_of(entry: dict[str, Any]) -> str:
     return {"running": RUNNING, "stopped": STOPPED}.get(str(entry.get("power_status") or "running"), OTHER)
 
 
+def own_status(entry: dict[str, Any]) -> str | None:
+    """Active alone does not say whether it runs."""
+    power = text(entry.get("power_status"))
+    return f"active/{power}" if entry.get("status") == "active" and power else text(entry.get("status"))
+
+
 def private_networks(entry: dict[str, Any], networks: dict[str, str | None]) -> list[Network]:
     """The field subnet has the address of the host; internal_ip is from before there were several networks."""
     found = []
@@ -111,7 +117,7 @@ def to_server(entry: dict[str, Any], networks: dict[str, str | None], raw: bool)
         plan=text(entry.get("plan")),
         image=text(entry.get("os")),
         status=status_of(entry),
-        provider_status="/".join(filter(None, (text(entry.get("status")), text(entry.get("power_status"))))) or None,
+        provider_status=own_status(entry),
         public_ipv4=public_ipv4(entry.get("main_ip")),
         public_ipv6=host_ipv6(entry.get("v6_main_ip")),
         private_networks=private_networks(entry, networks),

@@ -11,7 +11,7 @@ import re
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ansible import constants
 from ansible.errors import AnsibleError, AnsibleParserError
@@ -34,6 +34,10 @@ from ._cloud_schema import VARIABLES, Connecting, Server, age, groups, text
 CACHE_FORM = 1
 # Which server a host is, so that two servers with one name do not become one host.
 SERVERS: weakref.WeakKeyDictionary[Host, tuple[str, str]] = weakref.WeakKeyDictionary()
+
+
+class InventoryError(Exception):
+    """What is wrong with a server, a name or an expression."""
 
 
 class Kept(NamedTuple):
@@ -72,16 +76,22 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         self.label = os.path.basename(path)
         try:
             self.read_options(path)
-            servers = self.servers(cache and self.get_option("cache"))
-        except (CloudError, ValueError) as error:
-            raise self.failure(str(error)) from None
-        self.fill(self.chosen(servers))
+            self.fill(self.chosen(self.servers(cache and self.get_option("cache"))))
+        except (CloudError, InventoryError, ValueError) as error:
+            self.give_up(str(error))
 
-    def failure(self, text: str) -> AnsibleParserError:
-        """An error that names the account."""
+    def give_up(self, text: str) -> NoReturn:
+        """Ends with one error that names the account.
+
+        Where a source without hosts ends the run, it ends here: Ansible would let all other parsers complain about the
+        same file first, and bury the reason.
+        """
         name = f"{PROVIDERS[self.provider].name} ({self.label})"
         text = text if text.startswith(name) else f"{name}: {text.rstrip('.')}."
-        return AnsibleParserError(text)
+        if constants.config.get_config_value("INVENTORY_ANY_UNPARSED_IS_FAILED"):
+            self.display.error(text)
+            raise SystemExit(1)
+        raise AnsibleParserError(text)
 
     # -- options -------------------------------------------------------------------------------------------------------
 
@@ -284,7 +294,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         try:
             return str(self._compose(expression, {**variables, "inventory_hostname": server["name"]}))
         except AnsibleError as error:
-            raise self.failure(f"hostname fails for {server['name']}: {error}") from None
+            raise InventoryError(f"hostname fails for {server['name']}: {error}") from None
 
     def add(self, server: Server, name: str) -> Host:
         """The host of a server. A name that another server has, or that means this machine, gets the id behind it."""
@@ -299,7 +309,9 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
             other = SERVERS.get(self.inventory.hosts[wanted]) if wanted in self.inventory.hosts else None
             why = f"{' '.join(other)} has that name already" if other else "that name means the machine Ansible runs on"
             if self.get_option("duplicate_names") == "fail":
-                raise self.failure(f"server {server['id']} is called '{wanted}', but {why}; rename it or set hostname")
+                raise InventoryError(
+                    f"server {server['id']} is called '{wanted}', but {why}; rename it or set hostname"
+                )
             self.display.warning(
                 f"{self.label}: server {server['id']} is called '{wanted}', but {why}; it is '{name}' here."
             )
@@ -317,7 +329,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         text = f"{len(lost)} servers have no address of connect_with ({wanted}): {shown}"
         choice = self.get_option("without_address")
         if choice == "fail":
-            raise self.failure(f"{text}; give connect_with another one, or set without_address to keep or leave_out")
+            raise InventoryError(f"{text}; give connect_with another one, or set without_address to keep or leave_out")
         kept = {"keep": "they are kept without ansible_host", "leave_out": "they are left out"}[choice]
         self.display.warning(f"{self.label}: {text}; {kept} (without_address).")
 
@@ -337,7 +349,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
             return bool(self.conditions.evaluate_conditional(condition))
         except AnsibleError as error:
             name = variables[self.prefix + "name"]
-            raise self.failure(f"the condition '{condition}' fails for {name}: {error}") from None
+            raise InventoryError(f"the condition '{condition}' fails for {name}: {error}") from None
 
     def construct(self, host: Host) -> None:
         """compose, groups and keyed_groups of one host, with the meaning that they have everywhere."""
@@ -347,7 +359,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
                 value = self._compose(expression, host.get_vars())
             except AnsibleError as error:
                 if strict:
-                    raise self.failure(f"compose.{name} fails for {host.name}: {error}") from None
+                    raise InventoryError(f"compose.{name} fails for {host.name}: {error}") from None
                 continue
             if name == "ansible_host" and value is None:
                 self.display.warning(f"{self.label}: compose gives {host.name} no ansible_host; it stays as it was.")
@@ -360,7 +372,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
                 fits = self.conditions.evaluate_conditional(condition)
             except AnsibleError as error:
                 if strict:
-                    raise self.failure(f"groups.{name} fails for {host.name}: {error}") from None
+                    raise InventoryError(f"groups.{name} fails for {host.name}: {error}") from None
                 continue
             if fits:
                 group = self.inventory.add_group(self._sanitize_group_name(name))
