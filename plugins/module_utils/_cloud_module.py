@@ -13,12 +13,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._cloud.at_digitalocean import DigitalOcean
 from ._cloud.at_hetzner import Hetzner
+from ._cloud.at_linode import Linode
 from ._cloud.at_vultr import Vultr
 from ._cloud.build import Clock, Cloud
 from ._cloud.http import Account, CloudError
 from ._cloud.providers import PROVIDERS
 
-CLOUDS: dict[str, type[Cloud]] = {"hetzner": Hetzner, "digitalocean": DigitalOcean, "vultr": Vultr}
+CLOUDS: dict[str, type[Cloud]] = {"hetzner": Hetzner, "digitalocean": DigitalOcean, "vultr": Vultr, "linode": Linode}
 ACCOUNT = {"api_token": {"type": "str", "no_log": True}, "api_url": {"type": "str"}}
 SPEC: dict[str, dict[str, Any]] = {
     "accounts": {

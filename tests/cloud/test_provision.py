@@ -41,6 +41,7 @@ PLACES = {
     "hetzner": Place("fsn1", "cpx22", "cpx32", "lb11"),
     "digitalocean": Place("fra1", "s-1vcpu-1gb", "s-2vcpu-4gb"),
     "vultr": Place("fra", "vc2-1c-1gb", "vc2-2c-4gb"),
+    "linode": Place("de-fra-2", "g6-nanode-1", "g6-standard-1"),
 }
 
 
@@ -135,6 +136,8 @@ class Cloud:
         api = self.simulator.apis[self.provider]
         api.boot_seconds = 0.05
         api.limits = [Limit(10**6, 1) for _limit in api.limits]
+        if self.provider == "linode":
+            api.creations = Limit(10**6, 1)  # type: ignore[attr-defined]
         make_zone(self.simulator, self.provider)
 
 

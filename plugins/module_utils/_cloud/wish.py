@@ -33,6 +33,8 @@ IMAGES = {
         "linode": "linode/ubuntu24.04",
     },
 }
+# What every provider takes.
+FIREWALL_NAME = 32
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 ROLE = re.compile(r"[a-z][a-z0-9_]{0,40}")
 LABEL = re.compile(r"(?!role$|bulwark)[a-z][a-z0-9_-]{1,39}[a-z0-9]")
@@ -135,7 +137,8 @@ def desired(data: Declared) -> list[Resource]:
     targets: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for server in data["servers"]:
         provider, name, region = server["provider"], server["name"], server["region"]
-        for key in keys:
+        # Linode takes keys with the server.
+        for key in keys if provider != "linode" else ():
             _add("key", provider, key_name(key), {"key": key})
         networks = sorted(server.get("networks") or [])
         for network in networks:
@@ -213,6 +216,8 @@ def wish_problems(data: Declared) -> list[str]:
     for server in servers:
         name = server["name"]
         problems += name_problems(where, name)
+        if server["provider"] == "linode" and (len(name) < 3 or "--" in name):
+            problems.append(f"{where}: linode takes no name like '{name}'; use three letters or more and no double -.")
         for role in roles_of(server):
             if not ROLE.fullmatch(role):
                 problems.append(f"{where}: '{role}' of {name} cannot be a group; use a-z, 0-9 and _.")
