@@ -10,7 +10,9 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +20,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils._cloud import build
 from plugins.module_utils._cloud.http import Account
-from plugins.modules import cloud_servers
+from plugins.modules import cloud_servers, cloud_snapshots
 from tests.cloud.api import Limit
 from tests.cloud.simulator import Simulator
 
@@ -98,28 +100,30 @@ class Cloud:
             ],
         }
 
+    @property
+    def account(self) -> dict[str, str]:
+        return {"api_url": self.simulator.url(self.provider), "api_token": self.simulator.token(self.provider)}
+
     def run(self, check: bool = False, **more: Any) -> dict[str, Any]:
-        account = {"api_url": self.simulator.url(self.provider), "api_token": self.simulator.token(self.provider)}
-        words = {
-            "admin_users": [{"name": "deploy", "keys": [KEY]}],
-            "accounts": {self.provider: account},
-            "timeout_seconds": 20,
-            **more,
-            "_ansible_check_mode": check,
-        }
+        users = [{"name": "deploy", "keys": [KEY]}]
+        return self.run_module(cloud_servers, {"admin_users": users, **more}, check)
+
+    def run_module(self, module: ModuleType, words: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        """What a module answers; it breaks no rule of the API and does not tell the token."""
+        common = {"accounts": {self.provider: self.account}, "timeout_seconds": 20, "_ansible_check_mode": check}
         self.capsys.readouterr()
-        with patch_module_args(words), pytest.raises(SystemExit):
-            cloud_servers.main()
+        with patch_module_args({**common, **words}), pytest.raises(SystemExit):
+            module.main()
         text = self.capsys.readouterr().out
-        assert account["api_token"] not in text
-        result: dict[str, Any] = json.loads(text)
+        assert self.account["api_token"] not in text
         assert not self.simulator.violations
+        result: dict[str, Any] = json.loads(text)
         return result
 
     def run_killed(self, **more: Any) -> None:
-        account = {"api_url": self.simulator.url(self.provider), "api_token": self.simulator.token(self.provider)}
+        """The module without a guard around it."""
         users = [{"name": "deploy", "keys": [KEY]}]
-        with patch_module_args({"admin_users": users, "accounts": {self.provider: account}, **more}):
+        with patch_module_args({"admin_users": users, "accounts": {self.provider: self.account}, **more}):
             cloud_servers.main()
 
     def writes(self) -> list[str]:
@@ -364,3 +368,29 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(cloud: Cloud, mon
         done = cloud.run(**site)
         assert not done.get("failed"), (limit, done)
         assert inventory_of(cloud) == expected, limit
+
+
+def test_snapshots_come_every_week_and_four_stay(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.run(servers=[cloud.server("web1"), cloud.server("web2")])
+
+    def _snapshots(now: datetime, check: bool = False, **words: Any) -> dict[str, Any]:
+        class Frozen(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return now
+
+        monkeypatch.setattr(cloud_snapshots, "datetime", Frozen)
+        return cloud.run_module(cloud_snapshots, {"servers": ["web1", "web2"], **words}, check)
+
+    begin = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
+    foretold = _snapshots(begin, check=True)
+    assert foretold["taken"] == ["bulwark-web1-20260101T020000Z", "bulwark-web2-20260101T020000Z"]
+    assert _snapshots(begin)["taken"] == foretold["taken"]
+    assert not _snapshots(begin + timedelta(days=1))["changed"]
+    for week in range(1, 4):
+        assert _snapshots(begin + timedelta(weeks=week))["removed"] == []
+    last = _snapshots(begin + timedelta(weeks=4), check=True)
+    assert _snapshots(begin + timedelta(weeks=4)) == last
+    assert last["removed"] == ["bulwark-web1-20260101T020000Z", "bulwark-web2-20260101T020000Z"]
+    missing = _snapshots(begin, servers=["web9"])
+    assert "There is no server web9" in missing["msg"]

@@ -113,10 +113,10 @@ def firewalls(servers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, list
     for server in servers:
         roles = "-".join(roles_of(server))
         shared = len(alike[server["provider"], roles]) == 1 and roles
-        done[server["name"]] = (
-            f"bulwark-{roles if shared else server['name']}".replace("_", "-"),
-            rules[server["name"]],
-        )
+        name = f"bulwark-{roles if shared else server['name']}".replace("_", "-")
+        if len(name) > FIREWALL_NAME:
+            name = f"{name[: FIREWALL_NAME - 7]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+        done[server["name"]] = (name, rules[server["name"]])
     return done
 
 
@@ -218,6 +218,11 @@ def wish_problems(data: Declared) -> list[str]:
         problems += name_problems(where, name)
         if server["provider"] == "linode" and (len(name) < 3 or "--" in name):
             problems.append(f"{where}: linode takes no name like '{name}'; use three letters or more and no double -.")
+        if all(line.startswith("icmp") for line in rule_lines(server.get("firewall_rules") or [])):
+            problems.append(
+                f"{where}: firewall_rules of {name} let nobody in, not even for SSH; use playbooks/provision.yml, "
+                "which has them from the roles, or give them."
+            )
         for role in roles_of(server):
             if not ROLE.fullmatch(role):
                 problems.append(f"{where}: '{role}' of {name} cannot be a group; use a-z, 0-9 and _.")

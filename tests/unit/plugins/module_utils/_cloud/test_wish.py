@@ -18,7 +18,7 @@ HTTPS = {"port": "443", "proto": "tcp", "from": ["any"], "name": "nginx"}
 
 def server(name: str = "web1", **more: Any) -> dict[str, Any]:
     base = {"name": name, "provider": "hetzner", "region": "fsn1", "plan": "cpx22", "image": "debian-12"}
-    return {**base, "roles": ["web"], **more}
+    return {**base, "roles": ["web"], "firewall_rules": [SSH], **more}
 
 
 def declared(*servers: dict[str, Any], **more: Any) -> Declared:
@@ -46,6 +46,13 @@ def test_servers_with_the_same_rules_share_a_firewall():
     assert list(of_kind(shared, "firewall")) == ["bulwark-web"]
     own = declared(server("web1", firewall_rules=[SSH]), server("web2", firewall_rules=[SSH, HTTPS]))
     assert list(of_kind(own, "firewall")) == ["bulwark-web1", "bulwark-web2"]
+
+
+def test_the_name_of_a_firewall_is_not_too_long():
+    roles = ["celery_workers", "monitoring", "postgres", "redis"]
+    name = next(iter(of_kind(declared(server(roles=roles)), "firewall")))
+    assert len(name) == 32
+    assert name.startswith("bulwark-celery-workers-mo")
 
 
 def test_rules_are_those_of_the_host():
@@ -114,6 +121,8 @@ def test_good_input_has_no_problems():
     ("data", "words"),
     [
         (declared(server(), admin_users=[{"name": "deploy"}]), "nobody with a key"),
+        (declared(server(firewall_rules=[])), "let nobody in"),
+        (declared(server("db", provider="linode")), "linode takes no name like 'db'"),
         (declared(server("Web_1")), "'Web_1' cannot be a name"),
         (declared(server(), server()), "web1 is there twice"),
         (declared(server(roles=["my-role"])), "cannot be a group"),
