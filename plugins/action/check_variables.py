@@ -16,6 +16,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
+from ..plugin_utils._cloud_schema import VARIABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -33,10 +35,11 @@ def role_options(root: Path = ROOT) -> dict[str, dict[str, Any]]:
 
 
 def shared_names(root: Path = ROOT) -> set[str]:
-    """The C(bulwark_*) names that role defaults and playbooks read, which is where they all are."""
+    """The C(bulwark_*) names that role defaults and playbooks read, and those that the cloud inventories set."""
     paths = [*root.glob("roles/*/defaults/main.yml"), *root.glob("playbooks/*.yml")]
     texts = [path.read_text(encoding="utf-8") for path in paths]
-    return set(re.findall(r"\bbulwark_[a-z0-9_]+", "\n".join(texts)))
+    listed = {f"bulwark_{name}" for name in VARIABLES}
+    return listed.union(re.findall(r"\bbulwark_[a-z0-9_]+", "\n".join(texts)))
 
 
 def unknown_variables(names: list[str], roles: dict[str, Any], shared: set[str]) -> list[str]:
