@@ -164,6 +164,30 @@ def test_braces_in_labels_stay_text_in_a_play(cloud: Cloud, provider: str) -> No
     assert "1337" not in read.said
 
 
+def test_a_play_runs_where_the_labels_say(cloud: Cloud, provider: str) -> None:
+    cloud.simulator.fill(provider, fleet(6))
+    cloud.source(provider)
+    done = cloud.play(
+        "web:&status_running", {"ansible.builtin.debug": {"msg": "{{ bulwark_region }} {{ bulwark_id }}"}}
+    )
+    recap = done.out.partition("PLAY RECAP")[2]
+    assert sorted(line.split()[0] for line in recap.splitlines() if "ok=1" in line) == ["web-00006"]
+
+
+def test_a_play_does_not_go_on_without_its_hosts(cloud: Cloud, provider: str) -> None:
+    """A bad token, and beside it a host that is there: nothing is done, and the exit status says so."""
+    cloud.simulator.fill(provider, fleet(2))
+    cloud.source(provider)
+    cloud.other("static.yml", {"all": {"hosts": {"printer": {}}}})
+    cloud.simulator.apis[provider].accounts.clear()
+    playbook = cloud.home / "play.yml"
+    playbook.parent.mkdir()
+    playbook.write_text("[{hosts: all, gather_facts: false, tasks: [{debug: {msg: I ran}}]}]", encoding="utf-8")
+    read = cloud.run("ansible-playbook", "-i", cloud.sources[0], "-i", cloud.sources[1], str(playbook))
+    assert read.code
+    assert "I ran" not in read.out
+
+
 # -- connect_with ------------------------------------------------------------------------------------------------------
 
 

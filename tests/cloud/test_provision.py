@@ -1,15 +1,12 @@
 """The module cloud_servers against the four APIs: plan, build, again, killed anywhere, changed, destroyed, the cost.
 
-Quick form: a sample of the requests at which a run is killed or loses an answer; BULWARK_FULL=1 tries each of them, and
-BULWARK_SEED repeats a sample.
+Quick form: one provider for most tests, and a sample of the requests at which a run is killed or loses an answer.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from types import ModuleType
@@ -22,14 +19,13 @@ from plugins.module_utils._cloud import build
 from plugins.module_utils._cloud.http import Account
 from plugins.modules import cloud_servers, cloud_snapshots
 from tests.cloud.api import Limit
+from tests.cloud.conftest import FULL, SEED
 from tests.cloud.simulator import Simulator
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake me@here"
 SSH = {"port": "22", "proto": "tcp", "from": ["any"], "name": "ssh"}
 HTTPS = {"port": "443", "proto": "tcp", "from": ["any"], "name": "nginx"}
 METRICS = {"port": "9100", "proto": "tcp", "from": ["198.51.100.7", "2001:db8:1::/48"], "name": "node_exporter"}
-FULL = bool(os.environ.get("BULWARK_FULL"))
-SEED = int(os.environ.get("BULWARK_SEED") or random.SystemRandom().randrange(10**6))
 
 
 class Place(NamedTuple):
@@ -51,12 +47,6 @@ PLACES = {
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "POLL_SECONDS", (0.02,))
     monkeypatch.setattr(build, "LAG_SECONDS", 0.0)
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as one:
-        yield one
 
 
 class Cloud:
@@ -157,17 +147,21 @@ def make_zone(simulator: Simulator, provider: str) -> None:
             account.post("/domains", {"domain": "example.com", "type": "master", "soa_email": "ops@example.com"})
 
 
-@pytest.fixture(params=sorted(PLACES))
-def cloud(simulator: Simulator, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Cloud:
-    one = Cloud(simulator, request.param, capsys)
+@pytest.fixture
+def cloud(simulator: Simulator, capsys: pytest.CaptureFixture[str], provider: str) -> Cloud:
+    one = Cloud(simulator, provider, capsys)
     one.fresh()
     return one
+
+
+EVERYWHERE = pytest.mark.parametrize("provider", sorted(PLACES))
 
 
 def words(result: dict[str, Any]) -> list[str]:
     return [f"{one['verb']} {one['kind']} {one['name']}" for one in result["actions"]]
 
 
+@EVERYWHERE
 def test_check_is_the_plan_then_real_then_nothing(cloud: Cloud) -> None:
     begun = len(cloud.writes())
     foretold = cloud.run(check=True, **cloud.site())
@@ -190,7 +184,6 @@ def test_check_is_the_plan_then_real_then_nothing(cloud: Cloud) -> None:
 
 def test_the_table_has_steps_and_cost(cloud: Cloud) -> None:
     result = cloud.run(check=True, **cloud.site())
-    print("\n" + "\n".join(result["table"]))
     lines = "\n".join(result["table"])
     for word in (
         "web1",
@@ -207,6 +200,7 @@ def test_the_table_has_steps_and_cost(cloud: Cloud) -> None:
         assert Decimal(bill["then"]) > 0
 
 
+@EVERYWHERE
 def test_a_declared_change_is_made_in_place(cloud: Cloud) -> None:
     site = cloud.site()
     cloud.run(**site)
@@ -304,16 +298,13 @@ def test_a_bad_token_is_one_sentence(cloud: Cloud) -> None:
 
 def sample(count: int, size: int) -> list[int]:
     """Numbers below count; all of them in the full form."""
-    print(f"BULWARK_SEED={SEED}")
     return list(range(count)) if FULL else sorted(random.Random(SEED).sample(range(count), min(size, count)))
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset", "status"])
-def test_a_lost_answer_makes_nothing_twice(
-    simulator: Simulator, capsys: pytest.CaptureFixture[str], cloud: Cloud, kind: str
-) -> None:
+def test_a_lost_answer_makes_nothing_twice(cloud: Cloud, kind: str) -> None:
     """Each request that makes something is done and its answer lost, or refused with 503, one at a time."""
-    site = cloud.site()
+    site, simulator = cloud.site(), cloud.simulator
     cloud.run(**site)
     targets = [n for n, one in enumerate(simulator.asked(cloud.provider)) if one.method not in ("GET", "DELETE")]
     expected = inventory_of(cloud)
@@ -344,6 +335,7 @@ class KilledError(Exception):
     """The run ended here."""
 
 
+@EVERYWHERE
 def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     site = cloud.site()
     cloud.run(**site)

@@ -9,6 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from stores.stores import CA, RgwStore, make_certificate
 
 from hosts import hosts
 from plugins.module_utils._backup import crypto
+from tests.cloud.fleet import plain
+from tests.cloud.simulator import Simulator
 
 BUCKET = "backups"
 DOMAIN, ACME_DOMAIN = "demo.bulwark.test", "acme.bulwark.test"
@@ -44,6 +49,7 @@ class Stack:
         self.name, self.acme, self.state = name, f"{name}-acme", state
         self.store = RgwStore(f"{name}-store", name) if backups else None
         self.ip = self.controller = ""
+        self.inventories = [ROOT / "inventories/demo", state / "inventory.json"]
         state.mkdir(parents=True, exist_ok=True)
         # The ACME server in its container reads its certificate from here.
         state.chmod(0o711)
@@ -147,6 +153,36 @@ class Stack:
         target.touch(mode=0o600)
         target.write_text(json.dumps({"all": {"hosts": {"demo": variables}}}, indent=1), encoding="utf-8")
 
+    @contextmanager
+    def listed_by(self, provider: str) -> Iterator[None]:
+        """Inside, the host is a server of a simulated cloud: its address and its groups come from there."""
+        folder, groups = self.state / "cloud", ("web", "workers", "postgres", "redis", "docker")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        (folder / "group_vars").symlink_to(ROOT / "inventories/demo/group_vars")
+        known = json.loads((self.state / "inventory.json").read_text(encoding="utf-8"))["all"]["hosts"]["demo"]
+        # What no cloud says: the keys and secrets; and group_vars look for the application beside themselves.
+        own = {name: value for name, value in known.items() if name != "ansible_host"}
+        own["web_app_directory"] = str(ROOT / "examples/app")
+        (folder / "secrets.json").write_text(json.dumps({"all": {"hosts": {"demo": own}}}), encoding="utf-8")
+        labels = {"bulwark-role": ".".join(groups)} if provider == "hetzner" else {}
+        tags = () if labels else tuple(f"role:{group}" for group in groups)
+        before = self.inventories
+        with Simulator() as simulator:
+            simulator.fill(provider, [replace(plain(1, "demo", public_ipv4=self.ip), labels=labels, tags=tags)])
+            source = {
+                "plugin": f"bulwark.stack.{provider}",
+                "api_url": simulator.url(provider),
+                "api_token": simulator.token(provider),
+            }
+            lines = [f"{name}: {value}\n" for name, value in source.items()]
+            (folder / f"demo.{provider}.yml").write_text("".join(lines), encoding="utf-8")
+            self.inventories = [folder / f"demo.{provider}.yml", folder / "secrets.json"]
+            try:
+                yield
+            finally:
+                self.inventories = before
+
     def backups(self) -> dict[str, Any]:
         """The store and the keys of the backups, as a user writes them."""
         if not self.store:
@@ -186,10 +222,7 @@ class Stack:
         return [
             str(ROOT / ".venv/bin/ansible-playbook"),
             playbook,
-            "-i",
-            "inventories/demo",
-            "-i",
-            str(self.state / "inventory.json"),
+            *(word for inventory in self.inventories for word in ("-i", str(inventory))),
             *words,
         ]
 

@@ -107,6 +107,12 @@ def test_it_works(stack: Stack) -> None:
     assert all(verdicts.values()), verdicts
 
 
+def test_a_cloud_inventory_lists_the_same_host(stack: Stack, dice: random.Random) -> None:
+    """Its address and its groups come from the API of a provider, and nothing is left to change."""
+    with stack.listed_by(dice.choice(["hetzner", "digitalocean"])):
+        assert stack.converge("cloud_run")["changed"] == 0
+
+
 def test_budget_of_tasks_that_reach_the_host(stack: Stack) -> None:
     figures = json.loads((stack.state / "second_run.json").read_text(encoding="utf-8"))
     reached = "\n".join(
