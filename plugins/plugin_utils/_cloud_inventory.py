@@ -77,7 +77,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         try:
             self.read_options(path)
             self.fill(self.chosen(self.servers(cache and self.get_option("cache"))))
-        except (CloudError, InventoryError, ValueError) as error:
+        except (AnsibleError, CloudError, InventoryError, ValueError) as error:
             self.give_up(str(error))
 
     def give_up(self, text: str) -> NoReturn:
