@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cloud import openapi
 from tests.cloud.simulator import PROVIDERS, Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,10 +184,18 @@ class Cloud:
         ]
 
 
+@pytest.fixture(scope="session")
+def documents() -> dict[str, openapi.Document]:
+    """The providers' own, if BULWARK_OPENAPI names a folder with them; without it the simulator's rules count alone."""
+    folder = os.environ.get("BULWARK_OPENAPI")
+    return openapi.documents(Path(folder)) if folder else {}
+
+
 @pytest.fixture
-def cloud(tmp_path: Path, simulator: Simulator) -> Iterator[Cloud]:
+def cloud(tmp_path: Path, simulator: Simulator, documents: dict[str, openapi.Document]) -> Iterator[Cloud]:
     """One whose requests are all as the documents want them."""
     one = Cloud(tmp_path, simulator)
     yield one
     assert not simulator.violations
+    assert not openapi.request_faults(simulator.log, documents)
     assert not one.leaks()

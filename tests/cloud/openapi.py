@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ HOSTS = {
 # Where the documents are older than the services, or do not agree with themselves.
 GAPS = (
     "'datacenter' is a required property",
-    "show_pending_charges",
+    "query parameter show_pending_charges",
+    "query parameter hostname",
+    "query parameter firewall_group_id",
     # Null without a NAT or a backup, says Linode's own Go library.
     "['nat_1_1']: None",
     "['last_successful']: None",
@@ -49,6 +51,16 @@ def documents(folder: Path) -> dict[str, Document]:
         if host in HOSTS:
             found[HOSTS[host]] = Document(data)
     return found
+
+
+def request_faults(log: Iterable[Any], documents: dict[str, Document]) -> set[str]:
+    """Of all requests in the log of a simulator."""
+    wrong = set()
+    for one in log:
+        if one.provider in documents:
+            faults = documents[one.provider].faults(one.method, one.path, one.query, one.body)
+            wrong |= {f"{one.provider} {one.method} {one.path}: {text}" for text in faults}
+    return {text for text in wrong if not any(gap in text for gap in GAPS)}
 
 
 class Document:

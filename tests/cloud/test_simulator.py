@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,19 +55,12 @@ def simulator() -> Iterator[Simulator]:
         assert not [text for text in one.violations if "the simulator failed" in text]
 
 
-@pytest.fixture
-def documents() -> dict[str, openapi.Document]:
-    folder = os.environ.get("BULWARK_OPENAPI")
-    return openapi.documents(Path(folder)) if folder else {}
-
-
 def check_documents(simulator: Simulator, documents: dict[str, openapi.Document]) -> None:
-    wrong = set()
+    wrong = openapi.request_faults(simulator.log, documents)
     for one in simulator.log:
         document = documents.get(one.provider)
         if document:
             name = f"{one.provider} {one.method} {one.path}: "
-            wrong |= {name + text for text in document.faults(one.method, one.path, one.query, one.body)}
             faults = document.answer_faults(one.method, one.path, one.status, one.answer)
             # The same mistake in each of a hundred servers is one.
             told = {re.sub(r"\[\d+\]", "[]", text) for text in faults}
