@@ -17,6 +17,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils._cloud import build
 from plugins.module_utils._cloud.http import Account
+from plugins.module_utils._cloud_module import CLOUDS
 from plugins.modules import cloud_servers, cloud_snapshots
 from tests.cloud.api import Limit
 from tests.cloud.conftest import FULL, SEED
@@ -386,3 +387,29 @@ def test_snapshots_come_every_week_and_four_stay(cloud: Cloud, monkeypatch: pyte
     assert last["removed"] == ["bulwark-web1-20260101T020000Z", "bulwark-web2-20260101T020000Z"]
     missing = _snapshots(begin, servers=["web9"])
     assert "There is no server web9" in missing["msg"]
+
+
+@EVERYWHERE
+def test_a_snapshot_is_an_image(cloud: Cloud) -> None:
+    """The way back of a destroyed server."""
+    site = {"servers": [cloud.server("web1")]}
+    cloud.run(**site)
+    cloud.run_module(cloud_snapshots, {"servers": ["web1"]})
+    with Account(cloud.provider, cloud.account["api_token"], cloud.account["api_url"]) as account:
+        found = CLOUDS[cloud.provider](account, build.Clock()).snapshots()
+    image = next(one.id for one in found if one.name.startswith("bulwark-web1-"))
+    cloud.run(destroy=["web1"])
+    site["servers"][0]["image"] = image
+    again = cloud.run(**site)
+    assert not again.get("failed"), again
+    assert not cloud.run(**site)["changed"]
+
+
+def test_all_of_a_site_has_a_price(cloud: Cloud) -> None:
+    """But for what the API of the provider does not tell."""
+    untold = {
+        "digitalocean": ["load_balancer front", "volume db1-data"],
+        "vultr": ["load_balancer front", "volume db1-data"],
+    }
+    bills = cloud.run(check=True, **cloud.site())["monthly"].values()
+    assert [sorted(bill["unknown"]) for bill in bills] == [untold.get(cloud.provider, [])]

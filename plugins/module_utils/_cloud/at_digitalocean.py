@@ -196,11 +196,13 @@ class DigitalOcean(SingleRecords):
     def server_body(self, wanted: Resource, known: Known) -> dict[str, Any]:
         spec = wanted.spec
         networks = [known_id(known, "network", name) for name in spec["networks"]]
+        image = own_image(spec["image"], self.provider)
         return {
             "name": wanted.name,
             "region": spec["region"],
             "size": spec["plan"],
-            "image": own_image(spec["image"], self.provider),
+            # A snapshot has a number only.
+            "image": int(image) if image.isdigit() else image,
             "ssh_keys": [int(known_id(known, "key", name)) for name in wanted.facts["keys"]],
             "ipv6": True,
             "tags": [*to_tags(spec["roles"], spec["labels"]), spec["firewall"]],
