@@ -88,7 +88,7 @@ class Reading:
         count = -(-(first.total or 0) // max(len(first.entries), 1))
         if count > MOST_PAGES:
             raise ChangedError(f"it announces {first.total} entries, which cannot be")
-        seen, lock = set(map(self.identity, first.entries)), threading.Lock()
+        seen, lock = self.ids(first.entries), threading.Lock()
 
         def one(index: int) -> Part:
             part = self.ask({"page": index})
@@ -103,7 +103,7 @@ class Reading:
 
     def chain(self, last: Part, query: Mapping[str, Any] | None = None) -> Iterator[Part]:
         """The pages after one, each found through the one before."""
-        index, seen = 1, set(map(self.identity, last.entries))
+        index, seen = 1, self.ids(last.entries)
         while last.more:
             index += 1
             last = self.ask(
@@ -112,9 +112,15 @@ class Reading:
             self.go_on(seen, last)
             yield last
 
+    def ids(self, entries: Sequence[Entry]) -> set[object]:
+        try:
+            return set(map(self.identity, entries))
+        except (KeyError, TypeError) as error:
+            raise ChangedError(f"an entry has no {error}") from error
+
     def go_on(self, seen: set[object], part: Part) -> None:
         """Ends a reading early whose pages repeat."""
-        fresh = set(map(self.identity, part.entries)) - seen
+        fresh = self.ids(part.entries) - seen
         if part.entries and not fresh:
             raise ChangedError("its pages go in a circle")
         seen |= fresh
@@ -140,10 +146,7 @@ class Reading:
     def checked(self, parts: list[Part]) -> list[Entry]:
         """The entries of pages that fit together."""
         entries = [entry for part in parts for entry in part.entries]
-        try:
-            different = len(set(map(self.identity, entries)))
-        except (KeyError, TypeError) as error:
-            raise ChangedError(f"an entry has no {error}") from error
+        different = len(self.ids(entries))
         totals = {part.total for part in parts if part.total is not None}
         if len(totals) > 1:
             raise ChangedError(f"the number of entries went from {min(totals)} to {max(totals)} while it was read")
