@@ -30,10 +30,11 @@ class Machine:
     tags: tuple[str, ...] = ()
     special: str = ""
     change: Callable[[dict[str, object]], object] | None = None
+    made: datetime | None = None
 
     @property
     def created(self) -> datetime:
-        return BEGIN + timedelta(minutes=self.number)
+        return self.made or BEGIN + timedelta(minutes=self.number)
 
     @property
     def network_v6(self) -> str | None:
