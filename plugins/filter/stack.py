@@ -39,7 +39,7 @@ FILTERS = {
         "base_hardening_rule_problems",
         "base_hardening_rules",
         "base_hardening_egress",
-        "base_hardening_sysctls",
+        "base_hardening_logins",
         "base_hardening_swap_mb",
         "base_hardening_host_name",
         "base_hardening_contact_problem",
@@ -66,6 +66,10 @@ FILTERS = {
         "docker_selections",
         "docker_files",
         "docker_units",
+    ),
+    "hardening_rules": (
+        "base_hardening_plan",
+        "base_hardening_profile_problems",
     ),
     "host_plan": (
         "planned_services",

@@ -68,6 +68,27 @@ options:
         description: Leave a file that exists as it is.
         type: bool
         default: false
+      lines:
+        description: Single lines of a file that somebody else owns, in place of a source.
+        type: list
+        elements: dict
+        suboptions:
+          match:
+            description: Pattern of the beginning of a line. The first that matches becomes the new line, others go.
+            type: str
+            required: true
+          line:
+            description: The new line. O(files[].lines[].match) has to match it too.
+            type: str
+            required: true
+          add:
+            description: Whether a line that is not there is added at the end.
+            type: bool
+            default: true
+      optional:
+        description: Leave a path alone where nothing is.
+        type: bool
+        default: false
       validate:
         description: A command that checks the new text before it replaces the old; V(%s) is the new file.
         type: str
@@ -132,6 +153,16 @@ SPEC = {
             "group": {"type": "str", "default": "root"},
             "mode": {"type": "raw"},
             "create_only": {"type": "bool", "default": False},
+            "lines": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "match": {"type": "str", "required": True},
+                    "line": {"type": "str", "required": True},
+                    "add": {"type": "bool", "default": True},
+                },
+            },
+            "optional": {"type": "bool", "default": False},
             "validate": {"type": "str"},
         },
     },
@@ -139,6 +170,19 @@ SPEC = {
     "validate": {"type": "list", "elements": "str", "default": []},
 }
 DEFAULT_MODES = {"file": 0o644, "directory": 0o755}
+
+
+def edited(text: str, edits: list[dict[str, Any]]) -> str:
+    """The text with these lines; one that matches stands once, where the first of them stood."""
+    lines = text.splitlines()
+    for edit in edits:
+        hits = [number for number, line in enumerate(lines) if re.match(edit["match"], line)]
+        if hits:
+            lines[hits[0]] = edit["line"]
+            lines = [line for number, line in enumerate(lines) if number not in hits[1:]]
+        elif edit["add"]:
+            lines.append(edit["line"])
+    return "\n".join(lines) + "\n"
 
 
 class Placer:
@@ -192,6 +236,8 @@ class Placer:
         for option in ("template", "src"):
             if entry[option] is not None:
                 self.fail(f"{entry['path']}: {option} is rendered by the action plugin; call bulwark.stack.files.")
+        if entry["optional"] and not os.path.exists(entry["path"]):
+            return
         getattr(self, "place_" + entry["state"])(entry)
 
     def note(self, path: str, before: str, after: str) -> None:
@@ -250,6 +296,9 @@ class Placer:
         exists, link = os.path.lexists(path), os.path.islink(path)
         if os.path.isdir(path) and not link:
             self.fail(f"{path} is a directory, not a file; move it away first.")
+        if exists and entry["lines"]:
+            with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+                text = edited(handle.read(), entry["lines"])
         if exists and (entry["create_only"] or text is None):
             self.attributes(entry)
             return

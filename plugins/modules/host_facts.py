@@ -46,6 +46,11 @@ client:
   description: The address from which the controller came, empty unless it came over SSH.
   returned: always
   type: str
+router_advertisements:
+  description: Whether the kernel has its IPv6 default route from a router that announced itself.
+  returned: always
+  type: bool
+modules: {description: Modules that the kernel has loaded., returned: always, type: list, elements: str}
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
@@ -144,6 +149,12 @@ def addresses(text: str) -> list[str]:
     return [a for a in found if a and not a.startswith(("127.", "fe80:")) and a != "::1"]
 
 
+def has_announced_route(routes: str) -> bool:
+    """Whether a default route in the format of /proc/net/ipv6_route has the flag RTF_ADDRCONF."""
+    lines = [line.split() for line in routes.splitlines()]
+    return any(w[:2] == ["0" * 32, "00"] and int(w[8], 16) & 0x40000 for w in lines if len(w) > 8)
+
+
 def is_container(module: AnsibleModule) -> bool:
     return module.run_command(["systemd-detect-virt", "--container", "--quiet"])[0] == 0
 
@@ -166,6 +177,8 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "container": is_container(module),
         "efi": os.path.isdir("/sys/firmware/efi"),
         "client": (connection() or ("", ""))[0],
+        "router_advertisements": has_announced_route(read("/proc/net/ipv6_route")),
+        "modules": sorted(line.split()[0] for line in read("/proc/modules").splitlines()),
         "addresses": addresses(module.run_command(["ip", "-json", "address", "show", "up"])[1]),
         "packages": installed(read("/var/lib/dpkg/status")),
         "held": held(read("/var/lib/dpkg/status")),

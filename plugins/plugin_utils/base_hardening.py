@@ -27,6 +27,7 @@ KEX = (
     ("diffie-hellman-group18-sha512", (7, 3)),
     ("diffie-hellman-group16-sha512", (7, 3)),
 )
+QUANTUM_SAFE = "quantum-safe"
 CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"
 MACS = "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com"
 # What must hold once all files of sshd have been read, whatever another drop-in says.
@@ -37,44 +38,11 @@ SSH_ASSERTED = (
     "KbdInteractiveAuthentication",
     "PubkeyAuthentication",
     "PermitEmptyPasswords",
+    "HostKeyAlgorithms",
     "KexAlgorithms",
     "Ciphers",
     "MACs",
 )
-SYSCTLS = {
-    "kernel.dmesg_restrict": 1,
-    "kernel.kptr_restrict": 2,
-    "kernel.randomize_va_space": 2,
-    "kernel.unprivileged_bpf_disabled": 2,
-    "kernel.yama.ptrace_scope": 1,
-    "fs.protected_fifos": 1,
-    "fs.protected_hardlinks": 1,
-    "fs.protected_regular": 2,
-    "fs.protected_symlinks": 1,
-    "fs.suid_dumpable": 0,
-    "net.ipv4.icmp_echo_ignore_broadcasts": 1,
-    "net.ipv4.icmp_ignore_bogus_error_responses": 1,
-    "net.ipv4.tcp_syncookies": 1,
-    "net.ipv4.tcp_rfc1337": 1,
-    "net.ipv4.conf.all.accept_redirects": 0,
-    "net.ipv4.conf.default.accept_redirects": 0,
-    "net.ipv4.conf.all.accept_source_route": 0,
-    "net.ipv4.conf.default.accept_source_route": 0,
-    "net.ipv4.conf.all.secure_redirects": 0,
-    "net.ipv4.conf.default.secure_redirects": 0,
-    "net.ipv6.conf.all.accept_redirects": 0,
-    "net.ipv6.conf.default.accept_redirects": 0,
-    "net.ipv6.conf.all.accept_source_route": 0,
-    "net.ipv6.conf.default.accept_source_route": 0,
-}
-# A host that forwards for containers needs these the other way round, and whoever forwards sets them.
-SYSCTLS_NOT_FORWARDING = {
-    "net.ipv4.ip_forward": 0,
-    "net.ipv4.conf.all.send_redirects": 0,
-    "net.ipv4.conf.default.send_redirects": 0,
-    "net.ipv4.conf.all.rp_filter": 1,
-    "net.ipv4.conf.default.rp_filter": 1,
-}
 # What a host cannot do without, whatever it may connect to: names, time, its own address.
 EGRESS_ALWAYS = (
     {"port": "53", "proto": "udp", "name": "DNS"},
@@ -83,8 +51,6 @@ EGRESS_ALWAYS = (
     {"port": "67", "proto": "udp", "name": "DHCP"},
     {"port": "547", "proto": "udp", "name": "DHCP"},
 )
-# These hold their data in memory; the kernel should not trade it for page cache.
-STATEFUL = {"postgres", "redis"}
 
 
 def openssh_version(package: str) -> tuple[int, int]:
@@ -96,8 +62,15 @@ def openssh_version(package: str) -> tuple[int, int]:
 def base_hardening_ssh_settings(
     port: int, root_login: Any, package: str, extra: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The settings of the drop-in, which comes first and therefore wins; C(extra) wins over ours."""
+    """The settings of the drop-in, which comes first and therefore wins; C(extra) wins over ours.
+
+    C(quantum-safe) as key exchange stands for those that a quantum computer cannot break.
+    """
     version = openssh_version(package)
+    kex = [name for name, since in KEX if since <= version]
+    more = dict(extra or {})
+    if more.get("KexAlgorithms") == QUANTUM_SAFE:
+        more["KexAlgorithms"] = ",".join(name for name in kex if name.startswith(("mlkem", "sntrup")))
     return {
         "Port": int(port),
         "PermitRootLogin": yes_no(root_login),
@@ -109,10 +82,10 @@ def base_hardening_ssh_settings(
         "LoginGraceTime": 30,
         "MaxStartups": "10:30:60",
         "LogLevel": "VERBOSE",
-        "KexAlgorithms": ",".join(name for name, since in KEX if since <= version),
+        "KexAlgorithms": ",".join(kex),
         "Ciphers": CIPHERS,
         "MACs": MACS,
-        **(extra or {}),
+        **more,
     }
 
 
@@ -137,7 +110,7 @@ def base_hardening_ssh_drift(effective: str, settings: dict[str, Any]) -> list[s
         key, _sep, value = line.partition(" ")
         shown.setdefault(key, []).append(value)
     problems = []
-    for key in SSH_ASSERTED:
+    for key in filter(settings.__contains__, SSH_ASSERTED):
         wanted = yes_no(settings[key]).lower()
         found = ", ".join(shown.get(key.lower(), [])).replace("without-password", "prohibit-password")
         if found.lower() != wanted:
@@ -158,6 +131,12 @@ def admins(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for user in users
         if user.get("state", "present") == "present"
     ]
+
+
+def base_hardening_logins(users: list[dict[str, Any]], root_login: Any, others: list[str]) -> list[str]:
+    """Who may log in where only those named may."""
+    root = [] if yes_no(root_login) == "no" else ["root"]
+    return list(dict.fromkeys([*(user["name"] for user in admins(users)), *root, *filter(None, others)]))
 
 
 def base_hardening_account_changes(users: list[dict[str, Any]], known: dict[str, int]) -> list[dict[str, Any]]:
@@ -340,18 +319,6 @@ def base_hardening_egress(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for rule in [*EGRESS_ALWAYS, *rules]
     ]
-
-
-def base_hardening_sysctls(
-    services: list[str], forwarding: bool, container: bool, extra: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Kernel parameters by what runs on the host. In a container only the network is its own."""
-    values: dict[str, Any] = {**SYSCTLS, **({} if forwarding else SYSCTLS_NOT_FORWARDING)}
-    if STATEFUL & set(services):
-        values["vm.swappiness"] = 10
-    if container:
-        values = {key: value for key, value in values.items() if key.startswith("net.")}
-    return {**values, **(extra or {})}
 
 
 def base_hardening_swap_mb(memory_mb: int, container: bool) -> int:

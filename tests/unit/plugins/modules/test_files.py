@@ -320,3 +320,34 @@ def test_a_directory_tree_goes(triple, tmp_path):
     (tmp_path / "d/e/f").write_text("x")
     triple(files, files=[entry(tmp_path / "d", state="absent")])
     assert not (tmp_path / "d").exists()
+
+
+def test_single_lines_of_a_file_of_others(triple, tmp_path):
+    path = tmp_path / "login.defs"
+    path.write_text("# UMASK is for people\nUMASK\t022\nOTHER 1\nUMASK 077\n")
+    triple(
+        files,
+        files=[entry(path, lines=[{"match": r"UMASK\s", "line": "UMASK 027"}, {"match": "NEW=", "line": "NEW=1"}])],
+    )
+    assert path.read_text() == "# UMASK is for people\nUMASK 027\nOTHER 1\nNEW=1\n"
+
+
+def test_a_line_that_is_only_replaced_is_never_added(triple, tmp_path):
+    path = tmp_path / "su"
+    path.write_text("# auth required pam_wheel.so\n")
+    edits = [
+        {"match": r"#?\s*auth\s+required\s+pam_wheel", "line": "auth required pam_wheel.so", "add": False},
+        {"match": "account ", "line": "account required x.so", "add": False},
+    ]
+    triple(files, files=[entry(path, lines=edits)])
+    assert path.read_text() == "auth required pam_wheel.so\n"
+
+
+def test_an_optional_path_that_is_not_there_stays_away(run_module, tmp_path):
+    wanted = [
+        entry(tmp_path / "a", optional=True, mode="0600"),
+        entry(tmp_path / "b", optional=True, state="directory"),
+        entry(tmp_path / "c", optional=True, lines=[{"match": "a", "line": "a"}]),
+    ]
+    assert not run_module(files, files=wanted)["changed"]
+    assert list(tmp_path.iterdir()) == []

@@ -98,3 +98,16 @@ def test_busy_while_another_process_holds_the_lock(tmp_path):
         assert host_facts.busy(str(tmp_path), str(lock)) == ["package lock"]
         holder.communicate("\n")
     assert host_facts.busy(str(tmp_path), str(lock)) == []
+
+
+def test_a_default_route_that_a_router_announced():
+    zero, one = "0" * 32, "20010db8000000000000000000000000"
+    line = (
+        "{dest} {size} " + f"{zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 " + "{flags} eth0\n"
+    )
+    announced = line.format(dest=zero, size="00", flags="00450003")
+    configured = line.format(dest=zero, size="00", flags="00000003")
+    prefix = line.format(dest=one, size="40", flags="00440001")
+    assert host_facts.has_announced_route(prefix + announced)
+    assert not host_facts.has_announced_route(prefix + configured)
+    assert not host_facts.has_announced_route("")

@@ -160,12 +160,23 @@ def test_ssh_is_the_first_rule_and_loopback_needs_none():
     assert [(rule["port"], rule.get("action")) for rule in rules] == [("22", "limit"), ("80", None)]
 
 
-def test_sysctls_follow_what_runs():
-    assert base.base_hardening_sysctls([], False, False)["net.ipv4.ip_forward"] == 0
-    assert "net.ipv4.ip_forward" not in base.base_hardening_sysctls([], True, False)
-    assert base.base_hardening_sysctls(["redis"], False, False)["vm.swappiness"] == 10
-    assert base.base_hardening_sysctls(["redis"], False, False, {"vm.swappiness": 1})["vm.swappiness"] == 1
-    assert all(key.startswith("net.") for key in base.base_hardening_sysctls(["redis"], False, True))
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        ("1:8.9p1-3ubuntu0.13", "sntrup761x25519-sha512@openssh.com"),
+        ("1:9.2p1-2+deb12u7", "sntrup761x25519-sha512@openssh.com"),
+        ("1:10.0p1-7", "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com"),
+    ],
+)
+def test_quantum_safe_key_exchange_is_what_the_version_has(package, names):
+    settings = base.base_hardening_ssh_settings(22, "no", package, {"KexAlgorithms": "quantum-safe"})
+    assert settings["KexAlgorithms"] == names
+
+
+def test_who_may_log_in():
+    users = [{"name": "deploy", "keys": ["x"]}, {"name": "gone", "state": "absent"}]
+    assert base.base_hardening_logins(users, "no", ["ubuntu", "deploy", ""]) == ["deploy", "ubuntu"]
+    assert base.base_hardening_logins(users, "prohibit-password", []) == ["deploy", "root"]
 
 
 def test_swap():
