@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.conftest import Cloud
+from tests.cloud.conftest import FULL, Cloud
 from tests.cloud.fleet import NETWORK, Machine, fleet, machine, plain
 from tests.cloud.simulator import PROVIDERS
 from tests.cloud.situations import awkward, expected_ids
@@ -108,18 +108,15 @@ def test_the_groups(cloud: Cloud, provider: str) -> None:
     assert {name: groups.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("word", ["role", "bulwark-role"])
-def test_roles_are_groups(cloud: Cloud, provider: str, word: str) -> None:
+def test_roles_are_groups(cloud: Cloud, provider: str) -> None:
     """So that site.yml works with no further file; the graph shows it."""
-    cloud.simulator.fill(
-        provider, [replace(machine(1), labels={word: "web"}), replace(machine(2), labels={word: "db"})]
-    )
+    machines = [replace(machine(1), labels={"role": "web"}), replace(machine(2), labels={"bulwark-role": "db"})]
+    cloud.simulator.fill(provider, machines)
     cloud.source(provider)
-    groups = cloud.listed().groups
-    assert groups["web"] == {"db-00001"}
-    assert groups["db"] == {"worker-00002"}
-    graph = cloud.read("--graph", "web")
-    assert (graph.code, graph.out.split()) == (0, ["@web:", "|--db-00001"])
+    graph = cloud.read("--graph")
+    assert graph.code == 0, graph.said
+    assert re.search(r"@web:\n  \|  \|--db-00001\n", graph.out), graph.out
+    assert re.search(r"@db:\n  \|  \|--worker-00002\n", graph.out), graph.out
 
 
 def test_awkward_servers(cloud: Cloud, provider: str) -> None:
@@ -208,13 +205,19 @@ def test_connect_with(cloud: Cloud, provider: str) -> None:
         },
         ("private_ipv4:elsewhere", "public_ipv4"): {"both": machine(1).public_ipv4},
     }  # fmt: skip
-    for choice, addresses in wanted.items():
-        cloud.sources.clear()
-        cloud.source(provider, connect_with=list(choice), without_address="leave_out")
-        read = cloud.listed()
-        assert {name: host["ansible_host"] for name, host in read.hosts.items()} == addresses
+    for number, choice in enumerate(wanted):
+        # The later sources overwrite ansible_host, but not what was composed of it.
+        cloud.source(
+            provider, file=f"{number}.{provider}.yml", connect_with=list(choice), without_address="leave_out",
+            compose={f"address_{number}": "ansible_host"},
+        )  # fmt: skip
+    read = cloud.listed()
+    for number, addresses in enumerate(wanted.values()):
+        name = f"address_{number}"
+        assert {host: known[name] for host, known in read.hosts.items() if name in known} == addresses
         # Whoever is left out is named.
-        assert all(name in read.complaint for name in {"both", "six", "inner", "none"} - set(addresses)), read.err
+        told = " ".join(re.findall(rf"{number}\.{provider}\.yml: [^;]+;", read.complaint))
+        assert all(host in told for host in {"both", "six", "inner", "none"} - set(addresses)), read.err
 
 
 def test_connect_in_a_named_network(cloud: Cloud, provider: str) -> None:
@@ -263,10 +266,14 @@ def test_filters_have_the_same_words(cloud: Cloud, provider: str, dice: random.R
     by_plan = (
         {"plan": PLANS[provider][0]}, lambda one: one.place % len(PLANS[provider]) == 0
     )  # fmt: skip
-    for filters, fits in [by_region, by_plan, *dice.sample(FILTERS, 5)]:
-        cloud.sources.clear()
-        cloud.source(provider, filters=filters)
-        assert set(cloud.listed().hosts) == {one.name for one in machines if fits(one)}, filters
+    chosen = [by_region, by_plan, *(FILTERS if FULL else dice.sample(FILTERS, 6))]
+    for number, (filters, _fits) in enumerate(chosen):
+        # A server that several sources list is one host, in the group of each.
+        words = {"filters": filters, "group_by": [], "groups": {f"of_{number}": "true"}}
+        cloud.source(provider, file=f"{number}.{provider}.yml", **words)
+    groups = cloud.listed().groups
+    for number, (filters, fits) in enumerate(chosen):
+        assert groups.get(f"of_{number}", set()) == {one.name for one in machines if fits(one)}, filters
 
 
 def test_include_and_exclude(cloud: Cloud, provider: str) -> None:
@@ -344,17 +351,15 @@ def test_where_a_token_comes_from(cloud: Cloud, provider: str) -> None:
     cloud.env = {variable: token}
     assert len(cloud.listed("-vvvv").hosts) == 1
     cloud.env = {"SOME_TOKEN": token}
-    cloud.sources.clear()
-    cloud.source(provider, api_token="{{ lookup('env', 'SOME_TOKEN') }}")
-    assert len(cloud.listed().hosts) == 1
-    cloud.env = {}
     file = cloud.home / "token"
     file.write_text(token + "\n", encoding="utf-8")
     cloud.sources.clear()
-    cloud.source(provider, api_token=None, api_token_file=str(file))
+    cloud.source(provider, file=f"a.{provider}.yml", api_token="{{ lookup('env', 'SOME_TOKEN') }}")
+    cloud.source(provider, file=f"b.{provider}.yml", api_token=None, api_token_file=str(file))
     read = cloud.listed("-vvvv")
     assert len(read.hosts) == 1
     assert token not in read.said
+    assert len({one.account for one in cloud.simulator.log}) == 1
     file.unlink()
 
 
@@ -374,7 +379,6 @@ def test_the_cache(cloud: Cloud, provider: str) -> None:
     cloud.sources.clear()
     cloud.source(provider, filters={"name": "db-*"}, **caching)
     assert set(cloud.listed().hosts) == {"db-00001"}, "another question has another answer"
-    assert len(cloud.read("--list", "--flush-cache").hosts) == 1
 
 
 def test_a_stale_list_is_used_by_choice_only(cloud: Cloud, provider: str) -> None:
@@ -452,13 +456,14 @@ def test_constructed_means_what_it_means_elsewhere(cloud: Cloud, provider: str, 
     assert children[0] == children[1]
 
 
-def test_strict_is_strict(cloud: Cloud, provider: str) -> None:
+def test_strict_is_strict(cloud: Cloud, provider: str, dice: random.Random) -> None:
     cloud.simulator.fill(provider, fleet(2))
-    for wrong in (
+    mistakes: list[dict[str, Any]] = [
         {"compose": {"x": "bulwark_labels.nothing"}},
         {"groups": {"x": "bulwark_nothing"}},
         {"keyed_groups": [{"key": "bulwark_labels.nothing"}]},
-    ):
+    ]
+    for wrong in mistakes if FULL else [dice.choice(mistakes)]:
         cloud.sources.clear()
         cloud.source(provider, strict=True, **wrong)
         read = cloud.read()
@@ -466,13 +471,15 @@ def test_strict_is_strict(cloud: Cloud, provider: str) -> None:
         assert f"main.{provider}.yml" in read.complaint
 
 
-def test_options_that_are_wrong_are_said(cloud: Cloud, provider: str) -> None:
-    for wrong, word in (
+def test_options_that_are_wrong_are_said(cloud: Cloud, provider: str, dice: random.Random) -> None:
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"connect_with": "public_ip"}, "connect_with"),
         ({"filters": {"colour": "red"}}, "colour"),
         ({"filters": {"status": "active"}}, "status"),
         ({"hostvars_prefix": "ansible_"}, "hostvars_prefix"),
-    ):
+        ({"api_url": "ftp://example.org"}, "api_url"),
+    ]
+    for wrong, word in mistakes if FULL else [dice.choice(mistakes)]:
         cloud.sources.clear()
         cloud.source(provider, **wrong)
         read = cloud.read()
@@ -492,13 +499,13 @@ def test_the_prefix(cloud: Cloud, provider: str) -> None:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("provider", "hosts", "most"),
-    [("hetzner", 1000, 21), ("digitalocean", 1000, 7), ("vultr", 1000, 3), ("linode", 1000, 5)],
-)
-def test_as_few_requests_as_the_documents_allow(cloud: Cloud, provider: str, hosts: int, most: int) -> None:
-    cloud.simulator.fill(provider, fleet(hosts))
+def test_as_few_requests_as_the_documents_allow(cloud: Cloud, provider: str) -> None:
+    """A thousand servers: the pages of their list, and what else there is to ask once."""
+    cloud.simulator.fill(provider, fleet(1000))
     cloud.source(provider)
-    assert len(cloud.listed().hosts) == hosts
-    assert len(cloud.simulator.log) <= most, [one.path for one in cloud.simulator.log]
-    assert len({one.connection for one in cloud.simulator.log}) <= 16
+    assert len(cloud.listed().hosts) == 1000
+    asked = cloud.simulator.log
+    assert len(asked) <= {"hetzner": 21, "digitalocean": 7, "vultr": 3, "linode": 5}[provider], [
+        one.path for one in asked
+    ]
+    assert len({one.connection for one in asked}) <= 16
