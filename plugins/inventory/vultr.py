@@ -68,6 +68,7 @@ from ..plugin_utils._cloud_schema import (
     Network,
     Server,
     host_ipv6,
+    inner,
     ipv4,
     labels_of,
     objects,
@@ -109,6 +110,7 @@ def private_networks(entry: dict[str, Any], networks: dict[str, str | None]) -> 
 def to_server(entry: dict[str, Any], networks: dict[str, str | None], raw: bool) -> Server:
     """@param networks: the names of the networks by their ids"""
     tags = texts(entry.get("tags")) or texts([entry.get("tag") or None])
+    v6_networks = objects(entry.get("v6_networks"))
     secret = [key for key in entry if "password" in key]
     return Server(
         id=str(entry["id"]),
@@ -119,7 +121,7 @@ def to_server(entry: dict[str, Any], networks: dict[str, str | None], raw: bool)
         status=status_of(entry),
         provider_status=own_status(entry),
         public_ipv4=public_ipv4(entry.get("main_ip")),
-        public_ipv6=host_ipv6(entry.get("v6_main_ip")),
+        public_ipv6=host_ipv6(entry.get("v6_main_ip") or inner(next(iter(v6_networks), None)).get("main_ip")),
         private_networks=private_networks(entry, networks),
         tags=tags,
         labels=labels_of(tags),
