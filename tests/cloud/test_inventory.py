@@ -147,6 +147,66 @@ def test_awkward_servers(cloud: Cloud, provider: str) -> None:
     assert read.groups.get("all", set()) <= {"never"}
 
 
+@pytest.mark.parametrize("way", ["null", "missing"])
+def test_fields_that_are_not_there(cloud: Cloud, provider: str, way: str) -> None:
+    """The documents grow and shrink: the id and the name are all that a host needs."""
+
+    def _strip(thing: dict[str, Any]) -> None:
+        for name in set(thing) - {"id", "name", "label", "status", "size_slug"}:
+            if way == "null":
+                thing[name] = None
+            else:
+                del thing[name]
+
+    cloud.simulator.fill(provider, [plain(1, "bare", change=_strip, private_ipv4=None), plain(2, "whole")])
+    cloud.source(provider)
+    hosts = cloud.listed().hosts
+    assert set(hosts) == {"bare", "whole"}
+    assert "ansible_host" not in hosts["bare"]
+    assert set(hosts["bare"]) == set(hosts["whole"]) - {"ansible_host"}
+
+
+def test_a_token_that_sees_little(cloud: Cloud) -> None:
+    """A DigitalOcean token without the scopes for tags, images, VPCs and volumes."""
+    cloud.simulator.fill("digitalocean", fleet(3))
+    account = cloud.simulator.account("digitalocean")
+    account.unseen, account.scopes = {"tags", "image", "vpc_uuid", "volume_ids"}, ["/droplets"]
+    cloud.source("digitalocean")
+    read = cloud.listed()
+    assert len(read.hosts) == 3
+    assert read.hosts["db-00001"]["bulwark_private_ipv4"] == machine(1).private_ipv4
+
+
+def test_where_vultr_said_it_before(cloud: Cloud) -> None:
+    """The fields of the documents of 2023: one private address, networks of IPv6, one tag."""
+
+    def _old(thing: dict[str, Any]) -> None:
+        six = {"network": thing["v6_network"], "main_ip": thing.pop("v6_main_ip"), "network_size": 64}
+        thing.update(v6_networks=[six], tag="role:web")
+        for name in ("vpcs", "tags", "vpc_only", "user_scheme"):
+            del thing[name]
+
+    cloud.simulator.fill("vultr", [plain(1, "old", change=_old)])
+    cloud.source("vultr")
+    read = cloud.listed()
+    old = read.hosts["old"]
+    assert (old["bulwark_public_ipv6"], old["bulwark_private_ipv4"]) == (
+        machine(1).public_ipv6,
+        machine(1).private_ipv4,
+    )
+    assert read.groups["web"] == {"old"}
+
+
+def test_linode_addresses_that_are_ranges(cloud: Cloud) -> None:
+    cloud.simulator.fill("linode", [plain(1, "one")])
+    account = cloud.simulator.account("linode")
+    entry = account.all("vpc_ips")[0]
+    account.put("vpc_ips", {**entry, "address": None, "address_range": "10.9.0.0/28"}, key=(1, "range"))
+    cloud.source("linode", connect_with="private_ipv4")
+    read = cloud.listed()
+    assert [one["address"] for one in read.hosts["one"]["bulwark_private_networks"]] == [machine(1).private_ipv4]
+
+
 def test_braces_in_labels_stay_text_in_a_play(cloud: Cloud, provider: str) -> None:
     if provider in ("hetzner", "digitalocean"):
         pytest.skip("its names, labels and tags may not have braces")
