@@ -164,7 +164,7 @@ options:
         elements: str
         default: []
   admin_users:
-    description: Who may log in to a new server, as O(bulwark.stack.base_hardening#role:base_hardening_admin_users).
+    description: Who may log in to a new server; the role P(bulwark.stack.base_hardening#role) has the same list.
     type: list
     elements: dict
     default: []
