@@ -17,6 +17,7 @@ import argparse
 import gzip
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -96,8 +97,9 @@ class Asked:
 class Simulator:
     """All of it; start() and stop(), or as a context."""
 
-    def __init__(self, hosts: int = 0, latency: float = 0.0, port: int = 0) -> None:
-        self.latency = latency
+    def __init__(self, hosts: int = 0, latency: float = 0.0, port: int = 0, certificate: Path | None = None) -> None:
+        """@param certificate: a folder with cert.pem and key.pem; without it, it is plain HTTP"""
+        self.latency, self.scheme = latency, "https" if certificate else "http"
         self.clock = Clock()
         self.stopped = threading.Event()
         self.lock = threading.Lock()
@@ -108,6 +110,13 @@ class Simulator:
         self.prepared: dict[Any, bytes] = {}
         self.reset(hosts)
         self.server = Server(("127.0.0.1", port), self)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+            # Each connection shakes hands in its own thread.
+            self.server.socket = context.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     def reset(self, hosts: int = 0) -> None:
         """As new: one account at each provider, with so many servers."""
@@ -138,7 +147,7 @@ class Simulator:
         self.faults[provider].append(Fault(kind, **words))
 
     def url(self, provider: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}{self.apis[provider].prefix}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_port}{self.apis[provider].prefix}"
 
     def token(self, provider: str, account: str = "main") -> str:
         return self.account(provider, account).token
@@ -186,7 +195,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is its own affair."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
 
@@ -233,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
             asked.status = fault.status
             self.send_whole(Answer(fault.status, fault.body, fault.headers))
             return
-        base = f"http://{self.headers.get('Host')}{api.prefix}"
+        base = f"{simulator.scheme}://{self.headers.get('Host')}{api.prefix}"
         try:
             answer, asked.violations, account = api.answer(self.command, path, query, headers, raw, base)
         except Exception:

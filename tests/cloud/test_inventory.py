@@ -8,14 +8,16 @@ import re
 import time
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cloud.conftest import FULL, Cloud
 from tests.cloud.fleet import NETWORK, Machine, fleet, machine, plain
-from tests.cloud.simulator import PROVIDERS
+from tests.cloud.simulator import PROVIDERS, Simulator
 from tests.cloud.situations import awkward, expected_ids
+from tests.stores.stores import CA, make_certificate
 
 # What the machines of a fleet have by their place: region, plan and image.
 REGIONS = {
@@ -421,6 +423,20 @@ def test_where_a_token_comes_from(cloud: Cloud, provider: str) -> None:
     assert token not in read.said
     assert len({one.account for one in cloud.simulator.log}) == 1
     file.unlink()
+
+
+def test_https_is_checked(tmp_path: Path, provider: str) -> None:
+    """A certificate that nobody vouches for gets no token; with its CA all is well."""
+    make_certificate(tmp_path, ["IP:127.0.0.1"])
+    with Simulator(hosts=3, certificate=tmp_path) as simulator:
+        cloud = Cloud(tmp_path, simulator)
+        cloud.source(provider)
+        read = cloud.read()
+        assert read.code
+        assert "certificate" in read.complaint
+        assert not simulator.log
+        cloud.env = {"SSL_CERT_FILE": str(CA)}
+        assert len(cloud.listed().hosts) == 3
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------

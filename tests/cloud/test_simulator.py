@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -328,6 +331,36 @@ def test_the_life_of_a_server(simulator: Simulator, documents: dict[str, openapi
     life(Client(simulator, life.__name__.partition("_")[0]))
     assert not simulator.violations
     check_documents(simulator, documents)
+
+
+def test_as_a_command() -> None:
+    """What it prints, its log and its orders; a scenario is one of the situations."""
+    simulator = Path(__file__).with_name("simulator.py")
+    with subprocess.Popen(
+        [sys.executable, str(simulator), "--hosts", "7"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            account = json.loads(process.stdout.readline())["vultr"]
+            base = account["api_url"].partition("/vultr")[0]
+
+            def _ask(method: str, url: str, body: Any = None) -> Any:
+                data = None if body is None else json.dumps(body).encode()
+                request = urllib.request.Request(url, method=method, data=data)
+                request.add_header("Authorization", f"Bearer {account['api_token']}")
+                return json.load(urllib.request.urlopen(request, timeout=10))
+
+            assert _ask("GET", account["api_url"] + "/instances?colour=red")["meta"]["total"] == 7
+            log = _ask("GET", base + "/control/log")
+            assert [one["path"] for one in log] == ["/instances"]
+            assert account["api_token"] not in json.dumps(log)
+            assert len(_ask("GET", base + "/control/violations")) == 1
+            _ask("PUT", base + "/control", {"hosts": 9, "scenario": "500 once", "provider": "vultr"})
+            with pytest.raises(urllib.error.HTTPError):
+                _ask("GET", account["api_url"] + "/instances")
+            assert _ask("GET", account["api_url"] + "/instances")["meta"]["total"] == 9
+        finally:
+            process.terminate()
 
 
 def test_a_server_that_boots_slowly(simulator: Simulator) -> None:
