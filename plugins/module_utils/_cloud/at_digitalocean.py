@@ -176,7 +176,7 @@ class DigitalOcean(SingleRecords):
             body = {"name": wanted.name, "region": wanted.facts["region"], "ip_range": spec["range"]}
             made = self.api.post("/vpcs", body)["vpc"]
         elif wanted.kind == "firewall":
-            self.api.post("/tags", {"name": wanted.name})
+            self.tag(wanted.name)
             body = {"name": wanted.name, "tags": [wanted.name], "outbound_rules": OUTBOUND}
             body["inbound_rules"] = write_rules(spec["rules"])
             made = self.api.post("/firewalls", body)["firewall"]
@@ -192,6 +192,14 @@ class DigitalOcean(SingleRecords):
             self.add_values(wanted, spec["values"])
             made = {"id": ""}
         return Resource(wanted.kind, self.provider, wanted.name, spec, str(made["id"]), True, wanted.facts)
+
+    def tag(self, name: str) -> None:
+        """Makes a tag, which must be there before anything has it; one that is there already is as good."""
+        try:
+            self.api.post("/tags", {"name": name})
+        except CloudError as error:
+            if error.status not in (409, 422):
+                raise
 
     def server_body(self, wanted: Resource, known: Known) -> dict[str, Any]:
         spec = wanted.spec
@@ -266,7 +274,7 @@ class DigitalOcean(SingleRecords):
             here = {"resources": [{"resource_id": existing.id, "resource_type": "droplet"}]}
             # The new firewall first.
             for tag in sorted(now - was, key=lambda tag: tag != spec["firewall"]):
-                self.api.post("/tags", {"name": tag})
+                self.tag(tag)
                 self.ask("POST", f"/tags/{tag}/resources", here)
             for tag in sorted((gone & was) - now):
                 self.ask("DELETE", f"/tags/{tag}/resources", here)

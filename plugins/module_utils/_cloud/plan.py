@@ -235,8 +235,9 @@ def compare(
         texts[name] = text
     if not verbs:
         return [Action("keep", wanted, found)]
+    stranger = "found here and not made by us; " if found.ours is False else ""
     return [
-        Action(verb, wanted, found, tuple(names), tuple(waits_for), "; ".join(texts[name] for name in names))
+        Action(verb, wanted, found, tuple(names), tuple(waits_for), stranger + "; ".join(texts[name] for name in names))
         for verb, names in verbs.items()
     ]
 

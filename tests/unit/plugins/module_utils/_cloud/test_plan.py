@@ -65,6 +65,11 @@ def test_what_is_foreign_is_not_destroyed():
     assert not plan.todo
 
 
+def test_what_is_foreign_and_declared_is_said():
+    plan = make_plan([server(roles=["db"])], [replace(server("web1", "7"), ours=False)])
+    assert plan.todo[0].text.startswith("found here and not made by us; roles ")
+
+
 def test_destroying_what_is_gone_is_no_mistake():
     assert make_plan([], [], destroy=["web1"]) == Plan(())
 
