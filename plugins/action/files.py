@@ -14,7 +14,7 @@ from ansible.template import generate_ansible_template_vars, trust_as_template
 
 
 class ActionModule(ActionBase):
-    _VALID_ARGS = frozenset(("files", "purge", "validate"))
+    _VALID_ARGS = frozenset(("files", "purge", "validate", "guard_seconds"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)

@@ -102,6 +102,13 @@ options:
     type: list
     elements: str
     default: []
+  guard_seconds:
+    description:
+      - Keep how each path was before its first change.
+      - A change of what decides who comes in is put back after so many seconds, unless M(bulwark.stack.guard)
+        has confirmed it by then. V(0) keeps nothing.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -121,6 +128,7 @@ changed_paths:
   returned: always
   type: list
   elements: str
+armed: {description: Whether the change waits for its confirmation., returned: always, type: bool}
 """
 
 import difflib
@@ -133,6 +141,8 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._guard import Guard
 
 SPEC = {
     "files": {
@@ -168,6 +178,7 @@ SPEC = {
     },
     "purge": {"type": "list", "elements": "path", "default": []},
     "validate": {"type": "list", "elements": "str", "default": []},
+    "guard_seconds": {"type": "int", "default": 0},
 }
 DEFAULT_MODES = {"file": 0o644, "directory": 0o755}
 
@@ -190,6 +201,7 @@ class Placer:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
+        self.guard = Guard(module, module.params["guard_seconds"])
         self.changed: list[str] = []
         self.diffs: list[dict[str, str]] = []
         self.undo: list[tuple[str, bytes | str | None, os.stat_result | None]] = []
@@ -205,6 +217,7 @@ class Placer:
 
     def fail(self, message: str) -> None:
         self.roll_back()
+        self.guard.take_back()
         self.module.fail_json(msg=message, changed_paths=[], changed=False)
 
     def roll_back(self) -> None:
@@ -223,6 +236,7 @@ class Placer:
 
     def remember(self, path: str) -> None:
         """Keeps what is at the path: the text of a file, the target of a link, or that nothing is there."""
+        self.guard.before(path)
         before: bytes | str | None = None
         info = os.lstat(path) if os.path.lexists(path) else None
         if os.path.islink(path):
@@ -253,6 +267,7 @@ class Placer:
         if self.module.check_mode:
             return
         if os.path.isdir(path) and not os.path.islink(path):
+            self.guard.before_tree(path)
             shutil.rmtree(path)
             return
         self.remember(path)
@@ -287,6 +302,7 @@ class Placer:
             self.note(path, "absent\n", "directory\n")
             if self.module.check_mode:
                 return
+            self.guard.before(path)
             os.makedirs(path)
         self.attributes(entry)
 
@@ -362,6 +378,7 @@ class Placer:
         self.note(path, "uid %d gid %d mode %04o\n" % now, "uid %d gid %d mode %04o\n" % (uid, gid, mode))
         if not self.module.check_mode:
             # Rolling back needs no step for this: what was asked for stays right when the set of texts is refused.
+            self.guard.before(path)
             os.chown(path, uid, gid)
             os.chmod(path, mode)
 
@@ -443,6 +460,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(placer.changed),
         changed_paths=placer.changed,
+        armed=placer.guard.armed,
         diff=shorten(placer.diffs) if module._diff else [],
     )
 

@@ -51,10 +51,19 @@ router_advertisements:
   returned: always
   type: bool
 modules: {description: Modules that the kernel has loaded., returned: always, type: list, elements: str}
+ssh_port:
+  description: The port of the host over which the controller came, V(0) unless it came over SSH.
+  returned: always
+  type: int
+guard:
+  description: Whether a change of SSH, accounts or firewall waits for its confirmation, and what the last rollback did.
+  returned: always
+  type: dict
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
 users: {description: Accounts and their numbers., returned: always, type: dict}
+passwords: {description: "Accounts with a password, and a digest of its salted hash.", returned: always, type: dict}
 groups: {description: Groups and the accounts that are listed as their members., returned: always, type: dict}
 dpkg_interrupted: {description: Whether dpkg was cut off in the middle of its work., returned: always, type: bool}
 postgres_clusters:
@@ -67,6 +76,7 @@ postgres_clusters:
 import fcntl
 import glob
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -77,6 +87,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _guard
 from ..module_utils._ssh import connection
 
 SPEC = {"contact_required": {"type": "bool", "default": True}}
@@ -155,6 +166,12 @@ def has_announced_route(routes: str) -> bool:
     return any(w[:2] == ["0" * 32, "00"] and int(w[8], 16) & 0x40000 for w in lines if len(w) > 8)
 
 
+def passwords(shadow: str) -> dict[str, str]:
+    """Account to a digest of its salted hash: enough to see a change, and of no use for guessing."""
+    lines = [line.split(":") for line in shadow.splitlines()]
+    return {w[0]: hashlib.sha256(w[1].encode()).hexdigest() for w in lines if len(w) > 1 and w[1].startswith("$")}
+
+
 def is_container(module: AnsibleModule) -> bool:
     return module.run_command(["systemd-detect-virt", "--container", "--quiet"])[0] == 0
 
@@ -162,6 +179,7 @@ def is_container(module: AnsibleModule) -> bool:
 def gather(module: AnsibleModule) -> dict[str, Any]:
     release = os_release(read("/etc/os-release"))
     memory = read("/proc/meminfo")
+    client, port = connection() or ("", "0")
     return {
         "hostname": os.uname().nodename,
         "busy": busy(),
@@ -176,13 +194,16 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "disk_free_mb": shutil.disk_usage("/").free // 1048576,
         "container": is_container(module),
         "efi": os.path.isdir("/sys/firmware/efi"),
-        "client": (connection() or ("", ""))[0],
         "router_advertisements": has_announced_route(read("/proc/net/ipv6_route")),
         "modules": sorted(line.split()[0] for line in read("/proc/modules").splitlines()),
+        "client": client,
+        "ssh_port": int(port),
+        "guard": _guard.status(),
         "addresses": addresses(module.run_command(["ip", "-json", "address", "show", "up"])[1]),
         "packages": installed(read("/var/lib/dpkg/status")),
         "held": held(read("/var/lib/dpkg/status")),
         "users": {user.pw_name: user.pw_uid for user in pwd.getpwall()},
+        "passwords": passwords(read("/etc/shadow")),
         "groups": {group.gr_name: group.gr_mem for group in grp.getgrall()},
         "dpkg_interrupted": interrupted(),
         "postgres_clusters": sorted(

@@ -21,6 +21,13 @@ options:
     description: Key to value. Keys in dotted form, see C(sysctl.d(5)).
     type: dict
     required: true
+  guard_seconds:
+    description:
+      - Keep how each parameter was before its first change.
+      - A change of the network is put back after so many seconds, unless M(bulwark.stack.guard)
+        has confirmed it by then. V(0) keeps nothing.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -33,12 +40,15 @@ EXAMPLES = r"""
 RETURN = r"""
 unavailable: {description: Keys that this kernel lacks., returned: always, type: list, elements: str}
 refused: {description: Keys that the kernel did not let us set., returned: always, type: list, elements: str}
+armed: {description: Whether the change waits for its confirmation., returned: always, type: bool}
 """
 
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._guard import Guard
 
 
 def kernel_path(key: str) -> str:
@@ -82,9 +92,14 @@ def same(first: str, second: str) -> bool:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}, "values": {"type": "dict", "required": True}},
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "values": {"type": "dict", "required": True},
+            "guard_seconds": {"type": "int", "default": 0},
+        },
         supports_check_mode=True,
     )
+    guard = Guard(module, module.params["guard_seconds"])
     path = module.params["path"]
     values = {key: kernel_text(value) for key, value in module.params["values"].items()}
     text = "# Managed by Ansible (bulwark.stack).\n" + "".join(f"{key} = {value}\n" for key, value in in_order(values))
@@ -96,6 +111,9 @@ def main() -> None:
     if before != text:
         diffs.append({"before_header": path, "after_header": path, "before": before, "after": text})
         if not module.check_mode:
+            # All at once: forwarding changes others. A key that drifted goes back to what was confirmed once.
+            guard.before(path)
+            guard.before_sysctls(values)
             write_file(module, path, text)
     unavailable, refused = [], []
     for key, value in in_order(values):
@@ -112,7 +130,13 @@ def main() -> None:
             refused.append(key)
             continue
         diffs.append({"before_header": key, "after_header": key, "before": now + "\n", "after": value + "\n"})
-    module.exit_json(changed=bool(diffs), diff=diffs if module._diff else [], unavailable=unavailable, refused=refused)
+    module.exit_json(
+        changed=bool(diffs),
+        diff=diffs if module._diff else [],
+        unavailable=unavailable,
+        refused=refused,
+        armed=guard.armed,
+    )
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ options:
     type: str
     choices: [iptables, nftables]
     default: iptables
+  guard_seconds:
+    description:
+      - Keep how the firewall was before its first change.
+      - A change is put back after so many seconds, unless M(bulwark.stack.guard)
+        has confirmed it by then. V(0) keeps nothing.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -95,6 +102,7 @@ EXAMPLES = r"""
 RETURN = r"""
 loaded: {description: Whether the kernel has the rules., returned: always, type: bool}
 kept: {description: The address and port of a connection that no rule covers., returned: always, type: str}
+armed: {description: Whether the change waits for its confirmation., returned: always, type: bool}
 """
 
 import ipaddress
@@ -106,6 +114,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._guard import Guard
 from ..module_utils._ssh import connection
 
 PORT = {
@@ -114,6 +123,7 @@ PORT = {
     "name": {"type": "str", "required": True},
 }
 SPEC = {
+    "guard_seconds": {"type": "int", "default": 0},
     "rules": {
         "type": "list",
         "elements": "dict",
@@ -429,6 +439,7 @@ class Wanted(NamedTuple):
 class Firewall:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
+        self.guard = Guard(module, module.params["guard_seconds"])
         self.diffs: list[dict[str, str]] = []
         self.denies = module.params["egress_policy"] == "deny"
         # REJECT, because a program that is told at once can say so at once.
@@ -521,6 +532,7 @@ class Firewall:
             self.note("ufw", "the kernel lacks rules\n", "the kernel has the rules\n")
         if self.module.check_mode or not self.diffs:
             return {"loaded": enabled and loaded and states[4] is not None, "kept": kept}
+        self.guard.before_firewall(os.path.dirname(CONF), DEFAULTS)
         self.apply(wanted, changed, states, enabled)
         return {"loaded": states[4] is not None, "kept": kept}
 
@@ -587,7 +599,12 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     firewall = Firewall(module)
     result = firewall.run()
-    module.exit_json(changed=bool(firewall.diffs), diff=firewall.diffs if module._diff else [], **result)
+    module.exit_json(
+        changed=bool(firewall.diffs),
+        diff=firewall.diffs if module._diff else [],
+        armed=firewall.guard.armed,
+        **result,
+    )
 
 
 if __name__ == "__main__":

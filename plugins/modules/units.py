@@ -65,6 +65,13 @@ options:
     type: list
     elements: str
     default: []
+  guard_seconds:
+    description:
+      - Keep how each unit was before its first change.
+      - A change of SSH or the firewall is put back after so many seconds, unless M(bulwark.stack.guard)
+        has confirmed it by then. V(0) keeps nothing.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -84,6 +91,7 @@ stopped: {description: Units that were stopped., returned: always, type: list, e
 restarted: {description: Units that were restarted., returned: always, type: list, elements: str}
 reloaded: {description: Units that were reloaded., returned: always, type: list, elements: str}
 draining: {description: Units that are to go and still end their work., returned: always, type: list, elements: str}
+armed: {description: Whether the change waits for its confirmation., returned: always, type: bool}
 """
 
 import glob
@@ -92,6 +100,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._guard import Guard
 
 SPEC = {
     "units": {
@@ -111,6 +121,7 @@ SPEC = {
         },
     },
     "purge": {"type": "list", "elements": "str", "default": []},
+    "guard_seconds": {"type": "int", "default": 0},
 }
 # The first words of every unit file that the role systemd_unit writes.
 MARK = "# Managed by Ansible (bulwark.stack)"
@@ -169,6 +180,7 @@ def parse_show(text: str, names: list[str]) -> dict[str, dict[str, str]]:
 class Manager:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
+        self.guard = Guard(module, module.params["guard_seconds"])
         self.units: list[dict[str, Any]] = module.params["units"]
         nothing: dict[str, Any] = {"content": None, "drop_in": None, "enabled": None, "restart_on": [], "reload_on": []}
         for name in undeclared(module.params["purge"], {unit["name"] for unit in self.units}):
@@ -229,6 +241,7 @@ class Manager:
                 self.rewritten.add(unit["name"])
             if self.module.check_mode:
                 continue
+            self.guard.before_unit(unit["name"], path)
             if after is None:
                 os.unlink(path)
                 continue
@@ -245,6 +258,7 @@ class Manager:
             self.done["stopped"].append(name)
             self.note(name, "running\n", "stopped\n")
             if not self.module.check_mode:
+                self.guard.before_unit(name)
                 self.systemctl("stop", name, wait=unit["wait"])
         if gone(unit) and self.state.get(name, {}).get("UnitFileState") == "enabled":
             self.enable([name], False)
@@ -271,6 +285,7 @@ class Manager:
     def enable(self, names: list[str], wanted: bool) -> None:
         for name in names:
             self.note(name, f"{'disabled' if wanted else 'enabled'}\n", f"{'enabled' if wanted else 'disabled'}\n")
+            self.guard.before_unit(name)
         if names and not self.module.check_mode:
             self.systemctl("enable" if wanted else "disable", *names)
 
@@ -365,6 +380,7 @@ class Manager:
             self.rewritten.discard(name)
         if self.module.check_mode:
             return
+        self.guard.before_unit(name)
         stamp = time.time()
         if failed:
             self.systemctl("reset-failed", name)
@@ -395,7 +411,12 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     manager = Manager(module)
     manager.run()
-    module.exit_json(changed=bool(manager.diffs), diff=manager.diffs if module._diff else [], **manager.done)
+    module.exit_json(
+        changed=bool(manager.diffs),
+        diff=manager.diffs if module._diff else [],
+        armed=manager.guard.armed,
+        **manager.done,
+    )
 
 
 if __name__ == "__main__":

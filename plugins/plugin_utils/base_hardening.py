@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from typing import Any
@@ -139,16 +140,21 @@ def base_hardening_logins(users: list[dict[str, Any]], root_login: Any, others: 
     return list(dict.fromkeys([*(user["name"] for user in admins(users)), *root, *filter(None, others)]))
 
 
-def base_hardening_account_changes(users: list[dict[str, Any]], known: dict[str, int]) -> list[dict[str, Any]]:
-    """The accounts that the user module has to look at: absent ones, leaving ones, and those with a password.
+def base_hardening_account_changes(
+    users: list[dict[str, Any]], known: dict[str, int], passwords: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The accounts that the user module has to look at: absent ones, leaving ones, and those with another password.
 
-    The hash of a password cannot be compared on the controller, so such an account is looked at on every run.
+    @param passwords: account to the digest of the hash of its password, see host_facts
     """
-    done: list[dict[str, Any]] = [
-        {**user, "state": "present"} for user in admins(users) if user["name"] not in known or user["password_hash"]
-    ]
-    gone = [user["name"] for user in users if user.get("state") == "absent"]
-    return done + [{"name": name, "state": "absent"} for name in gone if name in known]
+    found = passwords or {}
+    done: list[dict[str, Any]] = []
+    for user in admins(users):
+        digest = hashlib.sha256(user["password_hash"].encode()).hexdigest()
+        if user["name"] not in known or (user["password_hash"] and found.get(user["name"]) != digest):
+            done.append({**user, "state": "present"})
+    gone = [user for user in users if user.get("state") == "absent" and user["name"] in known]
+    return done + [{"name": u["name"], "state": "absent", "home": u.get("home") or f"/home/{u['name']}"} for u in gone]
 
 
 def sudoers(users: list[dict[str, Any]]) -> str:

@@ -3,104 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-KEY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "id_ed25519"
-BIN = Path(sys.executable).parent
-RULES = [
-    {"port": 8080, "from": ["any"], "name": "web"},
-    {"port": 8081, "from": ["192.0.2.0/24", "2001:db8::/32"], "name": "office"},
-    {"port": 8082, "from": [], "name": "loopback"},
-]
-NO_QUESTIONS = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-
-
-def docker(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
-
-
-def network_of(name: str, key: str) -> str:
-    return docker(
-        "inspect", "--format", "{{range .NetworkSettings.Networks}}{{." + key + "}}{{end}}", name
-    ).stdout.strip()
-
-
-@pytest.fixture
-def name(host):
-    return host.backend.get_pytest_id().partition("://")[2]
-
-
-@pytest.fixture
-def address(name):
-    return network_of(name, "IPAddress")
-
-
-@pytest.fixture
-def stranger(name):
-    """Runs a command on the other test host."""
-    other = name[:-1] + ("2" if name.endswith("3") else "3")
-    return lambda *words: docker("exec", other, *words)
-
-
-@pytest.fixture
-def ssh(address):
-    def _ssh(user, command="true", *options, port=22):
-        words = ["ssh", *NO_QUESTIONS, "-i", str(KEY), "-p", str(port), *options, f"{user}@{address}", command]
-        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-
-    return _ssh
-
-
-@pytest.fixture
-def play(name, address, tmp_path):
-    """Runs the role over SSH and gives the exit status and everything that it printed."""
-
-    def _play(*words, user="deploy", port=22, **variables):
-        host = {
-            "ansible_host": address,
-            "ansible_user": user,
-            "ansible_port": port,
-            "ansible_ssh_private_key_file": str(KEY),
-            "ansible_ssh_common_args": " ".join(NO_QUESTIONS),
-            "bulwark_admin_users": [{"name": "deploy", "keys": [KEY.with_suffix(".pub").read_text().strip()]}],
-            "base_hardening_published_rules": RULES,
-            "base_hardening_fail2ban_retries": 3,
-            "base_hardening_fail2ban_ignored_addresses": [network_of(name, "Gateway")],
-            **variables,
-        }
-        inventory = tmp_path / "hosts.json"
-        inventory.write_text(json.dumps({"all": {"hosts": {name: host}}}))
-        env = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path)}
-        done = subprocess.run(
-            [str(BIN / "ansible-playbook"), "-i", str(inventory), str(HERE / "harden.yml"), *words],
-            capture_output=True, text=True, env=env, timeout=180, check=False,
-        )  # fmt: skip
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
-
-    return _play
-
-
-@pytest.fixture
-def ufw_rules(address):
-    """Calls the module alone over SSH, as root, and gives its result."""
-
-    def _call(rules, *words):
-        arguments = json.dumps({"rules": rules})
-        command = [str(BIN / "ansible"), "all", "-i", f"{address},", "-u", "deploy", "-b", "--private-key", str(KEY)]
-        command += [f"--ssh-common-args={' '.join(NO_QUESTIONS)}", "-m", "bulwark.stack.ufw_rules", "-a", arguments]
-        out = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False).stdout
-        return json.loads(out[out.index("=> {") + 3 : out.rindex("}") + 1])
-
-    return _call
+from reach import KEY, NO_QUESTIONS, RULES
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""How the tests of this scenario reach its hosts: over SSH from the controller, and from the other test host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from reach import KEY, NO_QUESTIONS, RULES, docker, network_of
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def name(host):
+    return host.backend.get_pytest_id().partition("://")[2]
+
+
+@pytest.fixture
+def address(name):
+    return network_of(name, "IPAddress")
+
+
+@pytest.fixture
+def stranger(name):
+    """Runs a command on the other test host."""
+    other = name[:-1] + ("2" if name.endswith("3") else "3")
+    return lambda *words: docker("exec", other, *words)
+
+
+@pytest.fixture
+def ssh(address):
+    def _ssh(user, command="true", *options, port=22):
+        words = ["ssh", *NO_QUESTIONS, "-i", str(KEY), "-p", str(port), *options, f"{user}@{address}", command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    return _ssh
+
+
+class Play:
+    """Runs a play of this folder against one host over SSH."""
+
+    def __init__(self, name, address, folder):
+        self.name, self.address, self.folder = name, address, folder
+
+    def start(self, *words, playbook=HERE / "harden.yml", user="deploy", port=22, **variables):
+        """Begins, in a process group of its own."""
+        host = {
+            "ansible_host": self.address,
+            "ansible_user": user,
+            "ansible_port": port,
+            "ansible_ssh_private_key_file": str(KEY),
+            "ansible_ssh_common_args": " ".join(NO_QUESTIONS),
+            "bulwark_admin_users": [{"name": "deploy", "keys": [KEY.with_suffix(".pub").read_text().strip()]}],
+            "base_hardening_published_rules": RULES,
+            "base_hardening_fail2ban_retries": 3,
+            "base_hardening_fail2ban_ignored_addresses": [network_of(self.name, "Gateway")],
+            **variables,
+        }
+        inventory = self.folder / "hosts.json"
+        inventory.write_text(json.dumps({"all": {"hosts": {self.name: host}}}))
+        folder = str(self.folder)
+        env = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_SSH_CONTROL_PATH_DIR": folder}
+        return subprocess.Popen(
+            [str(BIN / "ansible-playbook"), "-i", str(inventory), str(playbook), *words],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True,
+        )  # fmt: skip
+
+    def __call__(self, *words, **options):
+        """The exit status and everything that it printed."""
+        process = self.start(*words, **options)
+        try:
+            said = process.communicate(timeout=180)[0]
+        finally:
+            process.kill()
+        return process.returncode, " ".join(said.split())
+
+
+@pytest.fixture
+def play(name, address, tmp_path):
+    return Play(name, address, tmp_path)
+
+
+@pytest.fixture
+def ufw_rules(address):
+    """Calls the module alone over SSH, as root, and gives its result."""
+
+    def _call(rules, *words):
+        arguments = json.dumps({"rules": rules})
+        command = [str(BIN / "ansible"), "all", "-i", f"{address},", "-u", "deploy", "-b", "--private-key", str(KEY)]
+        command += [f"--ssh-common-args={' '.join(NO_QUESTIONS)}", "-m", "bulwark.stack.ufw_rules", "-a", arguments]
+        out = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False).stdout
+        return json.loads(out[out.index("=> {") + 3 : out.rindex("}") + 1])
+
+    return _call
