@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.cloud.conftest import FULL, Cloud
+from tests.cloud.conftest import FULL, ROOT, Cloud
 from tests.cloud.fleet import NETWORK, Machine, fleet, machine, plain
 from tests.cloud.simulator import PROVIDERS, Simulator
 from tests.cloud.situations import awkward, expected_ids
@@ -570,6 +571,31 @@ def test_the_prefix(cloud: Cloud, provider: str) -> None:
     host = cloud.listed().hosts["db-00001"]
     assert host["vm_name"] == "db-00001"
     assert not [name for name in host if name.startswith("bulwark_")]
+
+
+# -- what we tell people to write --------------------------------------------------------------------------------------
+
+
+def examples(provider: str) -> list[dict[str, Any]]:
+    """The annotated file, and those in the documentation of the plugin."""
+    plugin = (ROOT / f"plugins/inventory/{provider}.py").read_text(encoding="utf-8")
+    written = plugin.partition('EXAMPLES = r"""')[2].partition('"""')[0]
+    files = sorted((ROOT / "inventories/cloud").glob(f"*{provider}.yml"))
+    assert files, "there is no annotated file"
+    texts = [*(file.read_text(encoding="utf-8") for file in files), written]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+def test_the_examples_work(cloud: Cloud, provider: str) -> None:
+    cloud.simulator.fill(provider, fleet(6))
+    for number, example in enumerate(examples(provider)):
+        assert example["plugin"] == f"bulwark.stack.{provider}"
+        ours = {"api_url": cloud.simulator.url(provider), "api_token": cloud.simulator.token(provider)}
+        if example.get("cache") or example.get("cache_fallback"):
+            ours |= {"cache_plugin": "jsonfile", "cache_connection": str(cloud.home / "cache")}
+        example.pop("api_token_file", None)
+        cloud.other(f"{number}.{provider}.yml", {**example, **ours})
+    assert cloud.listed().hosts
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
