@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes docs/reference: one page per role from its spec and defaults, one per module from its documentation.
+"""Writes docs/reference: one page per role from its spec and defaults, one per module and inventory plugin from its
+documentation.
 
     tests/reference.py [--check]
 
@@ -51,7 +52,7 @@ def value(option: dict[str, Any], defaults: dict[str, Any] | None, name: str) ->
     text = json.dumps(found, ensure_ascii=False)
     if "{{" in text:
         return "computed"
-    return f"`{text}`" if len(text) <= 60 else "see defaults/main.yml"
+    return f"`{text}`" if len(text) <= 60 or defaults is None else "see defaults/main.yml"
 
 
 def rows(options: dict[str, Any], nested: str, defaults: dict[str, Any] | None, trail: str = "") -> list[str]:
@@ -90,7 +91,8 @@ def role_page(name: str) -> str:
 def documentation(path: Path) -> dict[str, str]:
     """The text blocks of a module, without running it."""
     found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             found[getattr(node.targets[0], "id", "")] = str(node.value.value)
     return found
@@ -99,6 +101,28 @@ def documentation(path: Path) -> dict[str, str]:
 def returns(about: dict[str, Any]) -> list[str]:
     lines = ["## Returned", "", "| name | type | what it is |", "|---|---|---|"]
     return lines + [f"| `{name}` | {kind(one)} | {cell(markdown(one['description']))} |" for name, one in about.items()]
+
+
+def fragments(about: dict[str, Any]) -> dict[str, Any]:
+    """The options of the collection's own documentation fragments that an inventory plugin is extended with."""
+    found: dict[str, Any] = {}
+    for name in about["extends_documentation_fragment"]:
+        file, _, part = name.removeprefix("bulwark.stack.").partition(".")
+        path = ROOT / f"plugins/doc_fragments/{file}.py"
+        if path.exists():
+            found |= yaml.safe_load(documentation(path)[part.upper() or "DOCUMENTATION"])["options"]
+    return found
+
+
+def inventory_page(path: Path) -> str:
+    text = documentation(path)
+    about = yaml.safe_load(text["DOCUMENTATION"])
+    options = {**about["options"], **fragments(about)}
+    lines = [NOTE, f"# Inventory plugin {about['name']}", "", markdown(about["short_description"]) + ".", ""]
+    lines += [markdown(about["description"]), "", "## Options", ""]
+    lines += ["Beside these it has those of Ansible for constructed inventories and for the cache of inventories.", ""]
+    lines += [*table(options, "suboptions"), "", "## Example", "", "```yaml", text["EXAMPLES"].strip(), "```"]
+    return "\n".join(lines) + "\n"
 
 
 def module_page(path: Path) -> str:
@@ -132,8 +156,10 @@ def pages() -> dict[str, str]:
     for path in sorted(ROOT.glob("plugins/modules/*.py")):
         if path.name != "__init__.py":
             done[f"modules/{path.stem}.md"] = module_page(path)
+    for path in sorted(ROOT.glob("plugins/inventory/*.py")):
+        done[f"inventory/{path.stem}.md"] = inventory_page(path)
     index = [NOTE, "# Reference", ""]
-    for folder in ("roles", "modules"):
+    for folder in ("roles", "modules", "inventory"):
         index += [f"## {folder.capitalize()}", ""]
         index += [f"- [{Path(n).stem}]({n}): {summary(text)}" for n, text in done.items() if n.startswith(folder)]
         index.append("")

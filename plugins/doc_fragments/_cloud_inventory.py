@@ -90,7 +90,7 @@ options:
   cache_fallback:
     description:
       - Whether the list of an earlier run is used when the API gives none, with a warning that says how old it is. Each
-        run then keeps its list, also without O(cache). It needs an O(cache_plugin) that writes to a disk or a server.
+        run then keeps its list, also without O(cache). It needs a O(cache_plugin) that writes to a disk or a server.
     type: bool
     default: false
 """
