@@ -87,12 +87,12 @@ def public_ipv4(value: object) -> str | None:
 
 def host_ipv6(value: object) -> str | None:
     """An address of the host; of a network the first one, which is what the images configure."""
-    found, _, size = str(value or "").partition("/")
+    found, slash, size = str(value or "").partition("/")
     if found in ("", "::"):
         return None
     if found.endswith("::") and size != "128":
         return found + "1"
-    if not size or size == "128":
+    if not slash or size == "128":
         return found
     try:
         network = ipaddress.IPv6Network(value, strict=True)  # type: ignore[arg-type]
@@ -190,8 +190,8 @@ class Connecting:
     def __init__(self, wanted: Sequence[str]) -> None:
         self.wanted: list[tuple[str, str]] = []
         for one in wanted:
-            kind, _, network = str(one).partition(":")
-            if kind not in ADDRESSES or (network and kind != "private_ipv4"):
+            kind, colon, network = str(one).partition(":")
+            if kind not in ADDRESSES or (colon and not (network and kind == "private_ipv4")):
                 raise ValueError(
                     f"connect_with has '{one}'; it takes {', '.join(ADDRESSES)} and private_ipv4:NETWORK, alone or as "
                     "a list in order of preference"
