@@ -74,9 +74,7 @@ def test_a_declared_server_is_created_and_converged(cloud: Cloud, provider: str,
         "ansible_user": "deploy",
         "ansible_ssh_private_key_file": str(tmp_path / "key"),
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={tmp_path}/known_hosts",
-        "bulwark_admin_users": [
-            {"name": "deploy", "keys": [(tmp_path / "key.pub").read_text(encoding="utf-8").strip()]}
-        ],
+        "bulwark_admin_users": [{"name": "deploy", "keys": [key]}],
         "bulwark_servers": [{"name": "app1", "provider": provider, "region": place.region, "plan": place.plan}],
         "provision_accounts": {
             provider: {"api_token": cloud.simulator.token(provider), "api_url": cloud.simulator.url(provider)}
