@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from .build import Clock, Known, Snapshot, known_id
@@ -30,12 +31,19 @@ OUTBOUND = [
 class DigitalOcean(SingleRecords):
     provider = "digitalocean"
     fixed = frozenset({("server", "networks"), ("load_balancer", "plan")})
+    paths = {
+        "key": "/account/keys",
+        "network": "/vpcs",
+        "firewall": "/firewalls",
+        "server": "/droplets",
+        "volume": "/volumes",
+        "load_balancer": "/load_balancers",
+    }
     records_key = "domain_records"
     apex = "@"
 
     def __init__(self, api: Account, clock: Clock) -> None:
         super().__init__(api, clock)
-        self.begun: list[int] = []
         self.sizes: list[dict[str, Any]] = []
         self.walls: list[dict[str, Any]] = []
         self.vpcs: dict[str, str] = {}
@@ -147,22 +155,14 @@ class DigitalOcean(SingleRecords):
     def do(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Begins an action."""
         answer = self.api.post(path, body)
-        self.begun.append(answer["action"]["id"])
+        self.waiting.append(partial(self.completed, answer["action"]["id"]))
         return answer
 
-    def settle(self) -> None:
-        def _done() -> bool:
-            for number in list(self.begun):
-                one = self.api.get(f"/actions/{number}")["action"]
-                if one["status"] != "in-progress":
-                    self.begun.remove(number)
-                if one["status"] == "errored":
-                    raise CloudError(
-                        f"digitalocean: {one['type']} of {one['resource_type']} {one['resource_id']} failed.", 422
-                    )
-            return not self.begun
-
-        self.clock.wait_for("An action at digitalocean", _done)
+    def completed(self, number: int) -> bool:
+        one = self.api.get(f"/actions/{number}")["action"]
+        if one["status"] == "errored":
+            raise CloudError(f"digitalocean: {one['type']} of {one['resource_type']} {one['resource_id']} failed.", 422)
+        return bool(one["status"] == "completed")
 
     def busy(self, error: CloudError) -> bool:
         words = str(error).lower()
@@ -283,14 +283,10 @@ class DigitalOcean(SingleRecords):
 
     def resize(self, wanted: Resource, existing: Resource) -> None:
         path = f"/droplets/{existing.id}"
-
-        def _off() -> bool:
-            return bool(self.api.get(path)["droplet"]["status"] == "off")
-
         if existing.facts["status"] == "running":
             self.do(f"{path}/actions", {"type": "shutdown"})
             self.settle()
-            self.clock.wait_for(f"Shutting down {wanted.name}", _off)
+            self.wait_until_off(path, "droplet")
         # The disk stays, so the way back is open.
         self.do(f"{path}/actions", {"type": "resize", "size": wanted.spec["plan"], "disk": False})
         self.settle()
@@ -311,15 +307,6 @@ class DigitalOcean(SingleRecords):
             body = {"type": "detach", "droplet_id": droplet, "region": volume.spec["region"]}
             self.do(f"/volumes/{volume.id}/actions", body)
             self.settle()
-
-    def destroy(self, existing: Resource) -> None:
-        if existing.kind == "record":
-            self.remove_values(existing, existing.spec["values"])
-            return
-        if existing.kind == "volume":
-            self.detach(existing)
-        path = {"key": "account/keys", "server": "droplets", "network": "vpcs"}.get(existing.kind, f"{existing.kind}s")
-        self.api.delete(f"/{path}/{existing.id}")
 
     # Snapshots
 

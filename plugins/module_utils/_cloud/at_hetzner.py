@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from .build import Clock, Cloud, Known, Snapshot, known_id
@@ -26,7 +27,6 @@ class Hetzner(Cloud):
 
     def __init__(self, api: Account, clock: Clock) -> None:
         super().__init__(api, clock)
-        self.begun: list[int] = []
         self.names: dict[str, dict[int, str]] = {}
         self.pricing: dict[str, Any] = {}
         self.zones: dict[str, int] = {}
@@ -157,24 +157,16 @@ class Hetzner(Cloud):
     def track(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Remembers the actions that an answer has begun."""
         actions = [answer.get("action"), *answer.get("actions", []), *answer.get("next_actions", [])]
-        self.begun += [one["id"] for one in actions if one and one["status"] != "success"]
+        self.waiting += [partial(self.succeeded, one["id"]) for one in actions if one and one["status"] != "success"]
         return answer
 
-    def settle(self) -> None:
-        def _done() -> bool:
-            for number in list(self.begun):
-                one = self.api.get(f"/actions/{number}")["action"]
-                if one["status"] == "error":
-                    self.begun.remove(number)
-                    problem = one.get("error") or {}
-                    raise CloudError(
-                        f"hetzner: {one['command']} failed ({problem.get('code')}: {problem.get('message')}).", 422
-                    )
-                if one["status"] == "success":
-                    self.begun.remove(number)
-            return not self.begun
-
-        self.clock.wait_for("An action at hetzner", _done)
+    def succeeded(self, number: int) -> bool:
+        one = self.api.get(f"/actions/{number}")["action"]
+        if one["status"] == "error":
+            problem = one.get("error") or {}
+            words = f"{problem.get('code')}: {problem.get('message')}"
+            raise CloudError(f"hetzner: {one['command']} failed ({words}).", 422)
+        return bool(one["status"] == "success")
 
     def busy(self, error: CloudError) -> bool:
         return error.code in ("locked", "conflict", "resource_in_use")
@@ -281,13 +273,9 @@ class Hetzner(Cloud):
 
     def resize(self, wanted: Resource, existing: Resource) -> None:
         path = f"/servers/{existing.id}"
-
-        def _off() -> bool:
-            return bool(self.api.get(path)["server"]["status"] == "off")
-
         if existing.facts["status"] == "running":
             self.do(f"{path}/actions/shutdown")
-            self.clock.wait_for(f"Shutting down {wanted.name}", _off)
+            self.wait_until_off(path, "server")
         # The disk stays, so the way back is open.
         self.do(f"{path}/actions/change_type", {"server_type": wanted.spec["plan"], "upgrade_disk": False})
         self.settle()

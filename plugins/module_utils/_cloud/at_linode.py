@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -22,25 +22,24 @@ STATUS = {"running": "running", "offline": "stopped", "stopped": "stopped", "shu
 GONE = ("deleting", "billing_suspension")
 # What a NodeBalancer reaches servers by, see "Private network" in the guides.
 PRIVATE = ipaddress.ip_network("192.168.128.0/17")
-PATHS = {
-    "network": "/vpcs",
-    "firewall": "/networking/firewalls",
-    "server": "/linode/instances",
-    "volume": "/volumes",
-    "load_balancer": "/nodebalancers",
-}
 
 
 class Linode(SingleRecords):
     provider = "linode"
     fixed = frozenset({("server", "networks"), ("load_balancer", "plan")})
+    paths = {
+        "network": "/vpcs",
+        "firewall": "/networking/firewalls",
+        "server": "/linode/instances",
+        "volume": "/volumes",
+        "load_balancer": "/nodebalancers",
+    }
     records_key = "data"
     value_key = "target"
     ttl_key = "ttl_sec"
 
     def __init__(self, api: Account, clock: Clock) -> None:
         super().__init__(api, clock)
-        self.waiting: list[Callable[[], bool]] = []
         self.lists: dict[str, list[dict[str, Any]]] = {}
         self.vpcs: dict[int, list[str]] = {}
         self.devices: dict[int, tuple[str, str]] = {}
@@ -162,13 +161,6 @@ class Linode(SingleRecords):
 
     # What is done
 
-    def settle(self) -> None:
-        def _done() -> bool:
-            self.waiting = [ready for ready in self.waiting if not ready()]
-            return not self.waiting
-
-        self.clock.wait_for("A change at linode", _done)
-
     def until(self, path: str, **fields: str) -> None:
         """Has C(settle) wait until something has these values."""
 
@@ -246,7 +238,7 @@ class Linode(SingleRecords):
         return {"address": f"{inner}:{port}", "label": name}
 
     def change(self, wanted: Resource, existing: Resource, differences: Sequence[str], known: Known) -> None:
-        path, spec = f"{PATHS.get(wanted.kind, '')}/{existing.id}", wanted.spec
+        path, spec = f"{self.paths.get(wanted.kind, '')}/{existing.id}", wanted.spec
         if wanted.kind == "firewall":
             self.api.put(f"{path}/rules", write_rules(spec["rules"]))
         elif wanted.kind == "server":
@@ -304,14 +296,6 @@ class Linode(SingleRecords):
             self.ask("POST", f"/volumes/{volume.id}/detach")
             self.waiting.append(lambda: self.api.get(f"/volumes/{volume.id}")["linode_id"] is None)
             self.settle()
-
-    def destroy(self, existing: Resource) -> None:
-        if existing.kind == "record":
-            self.remove_values(existing, existing.spec["values"])
-            return
-        if existing.kind == "volume":
-            self.detach(existing)
-        self.api.delete(f"{PATHS[existing.kind]}/{existing.id}")
 
     # Snapshots
 

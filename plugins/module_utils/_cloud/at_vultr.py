@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,23 +18,21 @@ from .plan import Resource
 from .records import SingleRecords
 from .wish import common_image, key_body, key_name, own_image
 
-PATHS = {
-    "key": "/ssh-keys",
-    "network": "/vpcs",
-    "firewall": "/firewalls",
-    "server": "/instances",
-    "volume": "/blocks",
-    "load_balancer": "/load-balancers",
-}
-
 
 class Vultr(SingleRecords):
     provider = "vultr"
     fixed = frozenset({("load_balancer", "plan")})
+    paths = {
+        "key": "/ssh-keys",
+        "network": "/vpcs",
+        "firewall": "/firewalls",
+        "server": "/instances",
+        "volume": "/blocks",
+        "load_balancer": "/load-balancers",
+    }
 
     def __init__(self, api: Account, clock: Clock) -> None:
         super().__init__(api, clock)
-        self.waiting: list[Callable[[], bool]] = []
         self.plan_list: list[dict[str, Any]] = []
         self.walls: dict[str, str] = {}
         self.vpcs: dict[str, str] = {}
@@ -149,13 +147,6 @@ class Vultr(SingleRecords):
 
     # What is done
 
-    def settle(self) -> None:
-        def _done() -> bool:
-            self.waiting = [ready for ready in self.waiting if not ready()]
-            return not self.waiting
-
-        self.clock.wait_for("A change at vultr", _done)
-
     def until(self, path: str, key: str, field: str, value: str) -> None:
         """Has C(settle) wait for a field of something that is being made."""
         self.waiting.append(lambda: bool(self.api.get(path)[key][field] == value))
@@ -254,7 +245,7 @@ class Vultr(SingleRecords):
         self.api.post(f"{path}/attach", {"instance_id": server, "live": True})
 
     def change(self, wanted: Resource, existing: Resource, differences: Sequence[str], known: Known) -> None:
-        path, spec = f"{PATHS.get(wanted.kind, '')}/{existing.id}", wanted.spec
+        path, spec = f"{self.paths.get(wanted.kind, '')}/{existing.id}", wanted.spec
         if wanted.kind == "firewall":
             was = existing.facts["ids"]
             self.add_rules(existing.id, [line for line in spec["rules"] if line not in was])
@@ -294,14 +285,6 @@ class Vultr(SingleRecords):
     def detach(self, volume: Resource) -> None:
         if volume.spec["server"] != "none":
             self.api.post(f"/blocks/{volume.id}/detach", {"live": True})
-
-    def destroy(self, existing: Resource) -> None:
-        if existing.kind == "record":
-            self.remove_values(existing, existing.spec["values"])
-            return
-        if existing.kind == "volume":
-            self.detach(existing)
-        self.api.delete(f"{PATHS[existing.kind]}/{existing.id}")
 
     # Snapshots
 

@@ -53,6 +53,8 @@ class Cloud:
         self.api = api
         self.clock = clock
         self.missing_zones: list[str] = []
+        # What was begun and is not finished: each says whether it is, or raises why it will not be.
+        self.waiting: list[Callable[[], bool]] = []
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """For methods that C(Account) has no name for, and for a POST without a body."""
@@ -86,6 +88,17 @@ class Cloud:
 
     def settle(self) -> None:
         """Waits for what was begun, beyond what C(servers) shows."""
+
+        def _done() -> bool:
+            while self.waiting and self.waiting[0]():
+                self.waiting.pop(0)
+            return not self.waiting
+
+        self.clock.wait_for(f"A change at {self.provider}", _done)
+
+    def wait_until_off(self, path: str, key: str) -> None:
+        """Until a server that was told to shut down has done so."""
+        self.clock.wait_for(f"Shutting down {path}", lambda: bool(self.api.get(path)[key]["status"] == "off"))
 
     def busy(self, error: CloudError) -> bool:
         """Whether the provider refuses only because it is still at the step before."""

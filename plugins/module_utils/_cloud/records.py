@@ -19,8 +19,11 @@ def zone_of(domain: str, zones: Collection[str]) -> str:
 
 
 class SingleRecords(Cloud):
-    """@param zones: the name of each zone and what addresses call it by"""
+    """@param zones: the name of each zone and what addresses call it by
+    @param paths: kind to the address of its list
+    """
 
+    paths: Mapping[str, str] = {}
     # What the API calls a list of records, the value of a record, its time to live, and the zone itself in names.
     records_key = "records"
     value_key = "data"
@@ -56,6 +59,17 @@ class SingleRecords(Cloud):
         zone = zone_of(domain, self.zones)
         name = self.apex if domain == zone else domain.removesuffix(f".{zone}")
         return {"type": record.spec["type"], "name": name, self.value_key: value, self.ttl_key: RECORD_TTL_SECONDS}
+
+    def detach(self, volume: Resource) -> None:
+        raise NotImplementedError
+
+    def destroy(self, existing: Resource) -> None:
+        if existing.kind == "record":
+            self.remove_values(existing, existing.spec["values"])
+            return
+        if existing.kind == "volume":
+            self.detach(existing)
+        self.api.delete(f"{self.paths[existing.kind]}/{existing.id}")
 
     def add_values(self, record: Resource, values: Iterable[str]) -> None:
         for value in values:

@@ -27,11 +27,11 @@ class Memory(Cloud):
     provider = "hetzner"
 
     def __init__(self, fault: Callable[[int, str], None] = lambda step, when: None) -> None:
+        super().__init__(None, clock())  # type: ignore[arg-type]
         self.things: dict[tuple[str, str, str], Resource] = {}
         self.looks: dict[str, int] = {}
         self.steps = 0
         self.fault = fault
-        self.missing_zones: list[str] = []
 
     def put(self, one: Resource) -> Resource:
         number = one.id or str(len(self.looks) + 100 + self.steps)
