@@ -298,8 +298,23 @@ def about(resource: Resource) -> str:
     }.get(resource.kind, ())
     parts = [f"{shown(spec[name])} GB" if name == "size_gb" else shown(spec[name]) for name in words if spec.get(name)]
     if resource.kind == "firewall":
-        parts.append(f"{len(spec['rules'])} rules")
+        parts.append(openings(spec["rules"]))
     return ", ".join(parts)
+
+
+def openings(rules: Collection[str]) -> str:
+    """Who gets in where, ping aside: what a person has to see before saying yes."""
+    sources: dict[str, set[str]] = {}
+    for rule in rules:
+        protocol, port, source = rule.split()
+        if protocol != "icmp":
+            sources.setdefault(port if protocol == "tcp" else f"{port}/{protocol}", set()).add(source)
+    ports: dict[str, list[str]] = {}
+    for port, found in sources.items():
+        anywhere = {"0.0.0.0/0", "::/0"} <= found
+        ports.setdefault("anywhere" if anywhere else " and ".join(sorted(found)), []).append(port)
+    words = [f"{', '.join(sorted(each, key=lambda one: (len(one), one)))} from {who}" for who, each in ports.items()]
+    return "; ".join(sorted(words, key=lambda word: (not word.endswith("anywhere"), word))) or "nothing open"
 
 
 @dataclass

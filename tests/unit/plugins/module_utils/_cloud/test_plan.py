@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils._cloud.plan import KINDS, Action, Plan, Resource, bills, make_plan, table
+from plugins.module_utils._cloud.plan import KINDS, Action, Plan, Resource, bills, make_plan, openings, table
 
 EURO = {"hetzner": "EUR", "vultr": "USD"}.__getitem__
 PRICES = {"small": Decimal("4.00"), "large": Decimal("9.50")}
@@ -177,6 +177,15 @@ def test_currencies_are_not_added_up():
         "EUR": Decimal("4.00"),
         "USD": Decimal("4.00"),
     }
+
+
+def test_a_firewall_says_who_gets_in():
+    rules = ["icmp - ::/0", "tcp 443 0.0.0.0/0", "tcp 443 ::/0", "tcp 22 0.0.0.0/0", "tcp 22 ::/0"]
+    rules += ["tcp 5432 10.20.0.0/16", "udp 51820 192.0.2.1/32", "udp 51820 198.51.100.0/24"]
+    assert openings(rules) == (
+        "22, 443 from anywhere; 51820/udp from 192.0.2.1/32 and 198.51.100.0/24; 5432 from 10.20.0.0/16"
+    )
+    assert openings([]) == "nothing open"
 
 
 def test_nothing_to_do_is_said():
