@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 from ansible import constants
 from ansible.errors import AnsibleError, AnsibleParserError
@@ -131,7 +132,8 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
             )
         token = self.token(path)
         self.api_url = str(self.option("api_url") or "")
-        if self.api_url.startswith("http://") and not self.api_url[7:].startswith(LOOPBACK):
+        address = urlsplit(self.api_url)
+        if address.scheme == "http" and address.hostname not in LOOPBACK:
             self.display.warning(f"{self.label}: api_url is not https, so the API token crosses the network readable.")
         self.account = Account(
             self.provider,
@@ -261,7 +263,17 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         return done
 
     def fill(self, servers: list[Server]) -> None:
-        """Adds all hosts, then their groups; by their objects, because a host may have the name of a group."""
+        """Adds all hosts or none, so that nobody works with some of them."""
+        before = set(self.inventory.hosts)
+        try:
+            self.add_all(servers)
+        except (AnsibleError, InventoryError):
+            for host in [host for name, host in self.inventory.hosts.items() if name not in before]:
+                self.inventory.remove_host(host)
+            raise
+
+    def add_all(self, servers: list[Server]) -> None:
+        """Adds the hosts, then their groups; by their objects, because a host may have the name of a group."""
         hosts: list[tuple[Host, Server]] = []
         lost = []
         for server in servers:
@@ -292,7 +304,7 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
         if not expression:
             return server["name"]
         try:
-            return str(self._compose(expression, {**variables, "inventory_hostname": server["name"]}))
+            return str(self._compose(expression, {**variables, "inventory_hostname": server["name"]}) or "")
         except AnsibleError as error:
             raise InventoryError(f"hostname fails for {server['name']}: {error}") from None
 
@@ -326,7 +338,8 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
             return
         shown = ", ".join(lost[:20]) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
         wanted = ", ".join(":".join(filter(None, one)) for one in self.connecting.wanted)
-        text = f"{len(lost)} servers have no address of connect_with ({wanted}): {shown}"
+        count = "1 server has" if len(lost) == 1 else f"{len(lost)} servers have"
+        text = f"{count} no address of connect_with ({wanted}): {shown}"
         choice = self.get_option("without_address")
         if choice == "fail":
             raise InventoryError(f"{text}; give connect_with another one, or set without_address to keep or leave_out")
@@ -353,10 +366,10 @@ class CloudInventory(BaseInventoryPlugin, Constructable, Cacheable):  # type: ig
 
     def construct(self, host: Host) -> None:
         """compose, groups and keyed_groups of one host, with the meaning that they have everywhere."""
-        strict = self.get_option("strict")
+        strict, variables = self.get_option("strict"), host.get_vars()
         for name, expression in self.get_option("compose").items():
             try:
-                value = self._compose(expression, host.get_vars())
+                value = self._compose(expression, variables)
             except AnsibleError as error:
                 if strict:
                     raise InventoryError(f"compose.{name} fails for {host.name}: {error}") from None

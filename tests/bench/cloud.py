@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parents[2]
+BIN = ROOT / ".venv/bin"
 REPEAT = int(os.environ.get("BENCH_REPEAT", "3"))
 HOSTS = [int(one) for one in os.environ.get("BENCH_HOSTS", "1000,10000").split(",")]
 LATENCY = float(os.environ.get("BENCH_LATENCY", "0.08"))
@@ -139,7 +140,7 @@ class Bench:
         return output
 
     def inventory(self, name: str, file: str, show: str = "--list") -> dict[str, Any]:
-        return json.loads(self.run(name, "ansible-inventory", "-i", file, show).read_text())
+        return json.loads(self.run(name, str(BIN / "ansible-inventory"), "-i", file, show).read_text())
 
     def write(self, name: str, text: str) -> str:
         (self.folder / name).write_text(text)
@@ -167,14 +168,14 @@ class Bench:
         memory = self.write(f"{provider}.memory", json.dumps({name: [hosts[name], groups[name]] for name in hosts}))
         words = [sys.executable, __file__, "--fetch", provider, account["api_url"], account["api_token"]]
         for _time in range(REPEAT if count < 5000 else 1):
-            self.run("start-up", "ansible-inventory", "-i", "localhost,", "--list")
+            self.run("start-up", str(BIN / "ansible-inventory"), "-i", "localhost,", "--list")
             self.inventory(f"{begin} memory", memory)
             self.run(f"{begin} fetch", *words)
             self.inventory(f"{begin} ours", ours)
             self.inventory(f"{begin} typical", typical)
             self.inventory(f"{begin} warm", cached)
             for name, file in (("memory", memory), ("ours", ours), ("warm", cached)):
-                self.run(f"{begin} {name}, play", "ansible", "-i", file, "all", "--list-hosts")
+                self.run(f"{begin} {name}, play", str(BIN / "ansible"), "-i", file, "all", "--list-hosts")
         if provider in PEERS and count < 5000:
             plugin, settings, prefix = PEERS[provider]
             text = f"plugin: {plugin}\n{settings.format(**account)}\n" + TYPICAL.format(prefix=prefix)
