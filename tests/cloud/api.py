@@ -99,7 +99,6 @@ class Call:
 # A shape is a type, a tuple of shapes (one must fit), a set of allowed values, a list with the shape of each item, a
 # pattern, or a dictionary of fields, where "name!" must be there and "*" stands for any other name.
 
-TEXT, NUMBER, YES_NO, ANYTHING = str, int, bool, object
 Shape = Any
 
 
@@ -204,9 +203,6 @@ class Kind:
     unique: str = ""
     deletable: bool = True
     created: int = 201
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
 
 class Limit:

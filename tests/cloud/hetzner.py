@@ -204,9 +204,6 @@ class Hetzner(Api):
         }
         return Answer(200, {key: part, "meta": {"pagination": pagination}})
 
-    def changed(self, kind: Kind, thing: Thing) -> Answer:
-        return self.one_answer(kind.one, thing)
-
     def filtered(self, call: Call, kind: Kind | None, things: list[Thing]) -> list[Thing]:
         if "label_selector" in call.query:
             things = [thing for thing in things if selected(thing["labels"], call.one("label_selector"))]

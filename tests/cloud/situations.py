@@ -6,7 +6,6 @@ Each is either the whole list, or an exit status that is not 0 and a sentence th
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -390,11 +389,3 @@ def expected_ids(simulator: Simulator, provider: str) -> list[str]:
     """Of everything that an inventory must list."""
     stock = simulator.account(provider).stock
     return sorted(str(key) for kind in simulator.apis[provider].server_kinds for key in stock.get(kind, {}))
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 10) -> Any:
-    """The first value that is true, or the last."""
-    deadline = time.monotonic() + seconds
-    while not (value := check()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return value
