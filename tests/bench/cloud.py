@@ -233,6 +233,7 @@ def main() -> int:
         try:
             for count in HOSTS:
                 for provider in providers:
+                    print(f"{provider} with {count} hosts", flush=True)
                     bench.provider(provider, count)
             return bench.report(providers)
         finally:
