@@ -359,7 +359,7 @@ def awkward(provider: str) -> list[Machine]:
         return [
             *common,
             _one("own-image", change=_own),
-            *(_one("twin") for _ in range(2)),
+            *(_one("a-twin") for _ in range(2)),
             *(_one(f"gpu-{n}", special="gpu") for n in range(3)),
             replace(_one("odd-tags"), tags=("a:b:c", "role:", "1st", "UPPER_case-1")),
         ]
@@ -367,15 +367,17 @@ def awkward(provider: str) -> list[Machine]:
     if provider == "vultr":
         return [
             *common,
-            *(_one("twin") for _ in range(2)),
+            *(_one("a-twin") for _ in range(2)),
             *(_one("") for _ in range(2)),
             _one(braces),
             _one("käse [1:3], prod !x"),
             replace(_one("odd-tags"), tags=text),
-            _one("metal", special="metal"),
-            _one("twin", special="metal"),
-            _one("pending", change=_set(status="pending", main_ip="0.0.0.0", v6_main_ip="", server_status="none")),
-            _one("suspended", change=_set(status="suspended")),
+            _one("bare-metal", special="metal"),
+            _one("a-twin", special="metal"),
+            _one(
+                "still-pending", change=_set(status="pending", main_ip="0.0.0.0", v6_main_ip="", server_status="none")
+            ),
+            _one("is-suspended", change=_set(status="suspended")),
         ]
     return [
         *common,

@@ -335,7 +335,7 @@ class Vultr(Api):
             "label": label,
             "internal_ip": "",
             "kvm": "https://my.vultr.test/subs/vps/novnc/api.php?data=1",
-            "hostname": hostname or label or "guest",
+            "hostname": hostname or label or "vultr-guest",
             "os_id": system["id"],
             "app_id": 0,
             "image_id": "",
