@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 PROFILES = ("baseline", "cis_level1", "cis_level2")
 MARK = "# Managed by Ansible (bulwark.stack.base_hardening).\n"
-WARNING = "Authorized use only. All activity on this system may be monitored and reported to the authorities.\n"
+WARNING = "This system is private. Use is monitored; unauthorized use is prohibited and will be reported by its owner.\n"
 
 
 class Host(NamedTuple):
@@ -112,8 +112,8 @@ RULES = (
         "ssh_sessions",
         "baseline",
         "5.1.7, 5.1.17",
-        "A client that is gone is noticed within 15 minutes; one connection carries ten sessions at most.",
-        ssh={"ClientAliveInterval": 300, "ClientAliveCountMax": 3, "MaxSessions": 10},
+        "A client that is gone is noticed within ten minutes; one connection carries ten sessions at most.",
+        ssh={"ClientAliveInterval": 300, "ClientAliveCountMax": 2, "TCPKeepAlive": "no", "MaxSessions": 10},
     ),
     Rule(
         "ssh_trust",
@@ -127,6 +127,7 @@ RULES = (
             "UsePAM": "yes",
             "GSSAPIAuthentication": "no",
             "DebianBanner": "no",
+            "Compression": "no",
         },
     ),
     Rule(
@@ -286,7 +287,12 @@ RULES = (
         "baseline",
         "3.3.1, 3.3.2, 3.3.7",
         "The host passes nothing on and takes nothing from where it cannot have come.",
-        sysctls={"net.ipv4.ip_forward": 0, **both("send_redirects", 0), **both("rp_filter", 1)},
+        sysctls={
+            "net.ipv4.ip_forward": 0,
+            **both("forwarding", 0),
+            **both("send_redirects", 0),
+            **both("rp_filter", 1),
+        },
         # Whoever forwards sets these; a container engine sets them the other way round.
         unless=lambda host: "the host forwards for containers" if host.forwarding else "",
     ),
