@@ -10,6 +10,7 @@ With --check nothing is written; the exit status is 1 when a page differs from w
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import sys
@@ -142,6 +143,32 @@ def module_page(path: Path) -> str:
     return "\n".join([*lines, *(returns(returned) if returned else [])]).rstrip() + "\n"
 
 
+def hardening_page() -> str:
+    """The table of hardening rules, from the very table that the role works by."""
+    sys.path.insert(0, str(ROOT))
+    table_of = importlib.import_module("plugins.plugin_utils.hardening_rules")
+    lines = [NOTE, "# Hardening rules", ""]
+    lines += [
+        "What each rule of `base_hardening` sets, and why; [hardening.md](../hardening.md) says how to use them.",
+        "",
+    ]
+    for profile in table_of.PROFILES:
+        lines += [f"## {profile}", "", "| rule | CIS | why | what it sets |", "|---|---|---|---|"]
+        for rule in (one for one in table_of.RULES if one.profile == profile):
+            parts = [
+                ("SSH", rule.ssh),
+                ("kernel", rule.sysctls),
+                ("modules", rule.modules),
+                ("files", list(dict.fromkeys(entry["path"] for entry in rule.files))),
+                ("packages", rule.packages),
+                ("removed", rule.unwanted),
+            ]
+            sets = "; ".join(f"{kind}: " + ", ".join(f"`{name}`" for name in names) for kind, names in parts if names)
+            lines.append(f"| `{rule.name}` | {rule.cis} | {cell(rule.why)} | {cell(sets)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def summary(page: str) -> str:
     """The first sentence below the title."""
     return page.split("\n\n")[1].strip().rstrip(".")
@@ -163,6 +190,8 @@ def pages() -> dict[str, str]:
         index += [f"## {folder.capitalize()}", ""]
         index += [f"- [{Path(n).stem}]({n}): {summary(text)}" for n, text in done.items() if n.startswith(folder)]
         index.append("")
+    done["hardening.md"] = hardening_page()
+    index += ["## Hardening", "", "- [rules](hardening.md): each with its CIS number, its reason and what it sets"]
     done["README.md"] = "\n".join(index).rstrip() + "\n"
     return done
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 PROFILES = ("baseline", "cis_level1", "cis_level2")
 MARK = "# Managed by Ansible (bulwark.stack.base_hardening).\n"
-WARNING = "This system is private. Use is monitored; unauthorized use is prohibited and will be reported by its owner.\n"
+WARNING = (
+    "This system is private. Use is monitored; unauthorized use is prohibited and will be reported by its owner.\n"
+)
 
 
 class Host(NamedTuple):
@@ -210,7 +212,7 @@ RULES = (
     Rule(
         "filesystem_links",
         "baseline",
-        "7.1.11",
+        "",
         "Links and pipes in shared directories cannot be used as traps.",
         sysctls={
             "fs.protected_fifos": 1,
