@@ -152,7 +152,7 @@ class Bench:
         plain = "plugin: bulwark.stack.{}\napi_token: {}\napi_url: {}\n".format(provider, *self.both(account))
         ours = self.write(f"ours.{provider}.yml", plain)
         typical = self.write(f"typical.{provider}.yml", plain + TYPICAL.format(prefix="bulwark_"))
-        cache = f"cache: true\ncache_plugin: jsonfile\ncache_connection: {self.folder}/cache\n"
+        cache = f"cache: true\ncache_plugin: jsonfile\ncache_connection: {self.folder}/cache{count}\n"
         cached = self.write(f"cached.{provider}.yml", plain + cache)
         begin = f"{provider} {count}"
         listed = self.inventory(f"{begin} first", ours)
