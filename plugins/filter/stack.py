@@ -85,6 +85,7 @@ FILTERS = {
         "nginx_duplicates",
         "nginx_firewall_rules",
         "nginx_files",
+        "nginx_jail_files",
         "nginx_forget",
         "nginx_units",
         "acme_problems",

@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+JAIL = "/etc/fail2ban/jail.d/bulwark-nginx.local"
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 DOMAIN = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 # A long wait between two parts of an answer is normal for a stream and a fault everywhere else.
 TIMEOUT_SECONDS, STREAM_TIMEOUT_SECONDS = 60, 3600
@@ -376,13 +378,38 @@ def nginx_files(plan: dict[str, Any], present: list[str], acme: dict[str, Any]) 
     return files
 
 
+def nginx_jail_files(plan: dict[str, Any], enabled: bool, balancers: list[str]) -> list[dict[str, Any]]:
+    """Entries for the module C(files): who guesses passwords or asks too often is banned from the ports of the sites.
+
+    A ban of a load balancer would be one of everybody; those that nobody declared have private addresses.
+    """
+    if not enabled:
+        return [{"path": JAIL, "state": "absent"}]
+    ports = ",".join(str(port) for port in sorted({80, 443, *(site["port"] for site in plan["sites"])}))
+    common = [
+        "enabled = true",
+        # nginx writes no journal, whatever the other jails read.
+        "backend = auto",
+        "logpath = /var/log/nginx/error.log",
+        f"port = {ports}",
+        f"ignoreip = %(known/ignoreip)s {' '.join([*PRIVATE, *balancers])}",
+    ]
+    lines = ["# Managed by Ansible (bulwark.stack.nginx_certbot).", "[nginx-http-auth]", *common]
+    # A page may well ask for more than it gets; who is refused this often does not read the answers.
+    lines += ["[nginx-limit-req]", *common, "maxretry = 100"]
+    return [
+        {"path": "/etc/fail2ban/jail.d", "state": "directory"},
+        {"path": JAIL, "content": "\n".join(lines) + "\n"},
+    ]
+
+
 def nginx_forget(stale: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries for the module C(files) that remove the links to certificates that are gone."""
     return [{"path": f"/etc/nginx/certificates/{one['name']}", "state": "absent"} for one in stale]
 
 
-def nginx_units(plan: dict[str, Any], acme: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries for the role C(systemd_unit): nginx, sandboxed by a drop-in, and the packaged renewal timer."""
+def nginx_units(plan: dict[str, Any], acme: dict[str, Any], jails: bool = False) -> list[dict[str, Any]]:
+    """Entries for the role C(systemd_unit): nginx, sandboxed by a drop-in, the packaged renewal timer, and fail2ban."""
     service = {
         "Restart": "on-failure",
         "RestartSec": 2,
@@ -412,6 +439,8 @@ def nginx_units(plan: dict[str, Any], acme: dict[str, Any]) -> list[dict[str, An
     own = {"sections": {"Service": renewal}} if renewal else {"state": "absent"}
     units.append({"name": "certbot.service", "drop_in": "bulwark", **own})
     units.append({"name": "certbot.timer", "enabled": True, "state": "started"})
+    if jails:
+        units.append({"name": "fail2ban.service", "restart_on": [JAIL]})
     return units
 
 

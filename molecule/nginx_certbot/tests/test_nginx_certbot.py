@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -146,6 +147,52 @@ def test_basic_auth_on_another_port_with_the_same_certificate(status):
     assert status(f"{APP}:5555/") == "401"
     assert status(f"-u operator:wrong {APP}:5555/") == "401"
     assert status(f"-u operator:correct-horse-battery {APP}:5555/") == "200"
+
+
+@pytest.fixture
+def public(run, stranger):
+    """Runs curl on the other host, from a public address unless told otherwise; nobody is banned afterwards."""
+    run("ip address replace 198.51.100.1/24 dev eth0")
+    stranger("ip", "address", "replace", "198.51.100.2/24", "dev", "eth0")
+
+    def _public(*words, to="198.51.100.1"):
+        resolve = ["--connect-to", f"::{to}:", "-ksS", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code} "]
+        return stranger("curl", *resolve, *words)
+
+    yield _public
+    run("fail2ban-client unban --all")
+
+
+def banned(run, jail):
+    for _wait in range(40):
+        if found := run(f"fail2ban-client get {jail} banip").split():
+            return found
+        time.sleep(0.25)
+    return []
+
+
+@pytest.mark.parametrize(
+    ("jail", "words"),
+    [
+        ("nginx-http-auth", ["-u", "operator:guess", "https://app.bulwark.test:5555/[1-5]"]),
+        ("nginx-limit-req", [f"{APP}/limited?[1-140]"]),
+    ],
+)
+def test_who_does_it_again_and_again_is_banned(run, public, jail, words):
+    assert public(f"{APP}/").stdout.strip() == "200"
+    assert "200" not in public(*words).stdout.replace("200", "", 4 if jail == "nginx-limit-req" else 0)
+    assert banned(run, jail) == ["198.51.100.2"]
+    assert "refused" in (said := public(f"{APP}/").stderr) or "connect" in said.lower()
+    run(f"fail2ban-client set {jail} unbanip 198.51.100.2")
+    assert public(f"{APP}/").stdout.strip() == "200"
+
+
+def test_private_addresses_are_never_banned(run, host, public):
+    """A load balancer would be among them, and with it everybody."""
+    inside = host.run("hostname -I").stdout.split()[0]
+    assert "401" in public("-u", "operator:guess", "https://app.bulwark.test:5555/[1-9]", to=inside).stdout
+    assert public("-u", "operator:guess", "https://app.bulwark.test:5555/[1-5]").returncode == 0
+    assert banned(run, "nginx-http-auth") == ["198.51.100.2"]
 
 
 def test_users_are_not_readable_for_all(host):

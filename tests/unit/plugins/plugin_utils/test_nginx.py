@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+
 import pytest
 
 from plugins.plugin_utils.nginx import (
@@ -11,6 +13,7 @@ from plugins.plugin_utils.nginx import (
     nginx_duplicates,
     nginx_files,
     nginx_firewall_rules,
+    nginx_jail_files,
     nginx_plan,
     nginx_problems,
     nginx_sites,
@@ -282,3 +285,16 @@ def test_certbot_command():
     assert "--register-unsafely-without-email" in again
     assert "--force-renewal" in again
     assert again[again.index("--dns-cloudflare-propagation-seconds") + 1] == "30"
+
+
+def test_jails():
+    entry = nginx_jail_files(plan(site(port=8443)), True, ["203.0.113.0/24"])[-1]
+    jails = configparser.ConfigParser(interpolation=None)
+    jails.read_string(entry["content"])
+    assert jails.sections() == ["nginx-http-auth", "nginx-limit-req"]
+    for name in jails.sections():
+        assert jails[name]["port"] == "80,443,8443"
+        assert {"%(known/ignoreip)s", "10.0.0.0/8", "203.0.113.0/24"} <= set(jails[name]["ignoreip"].split())
+    assert nginx_jail_files(plan(site()), False, []) == [{"path": entry["path"], "state": "absent"}]
+    restarted = {unit["name"]: unit for unit in nginx_units(plan(site()), ACME, True)}["fail2ban.service"]
+    assert restarted == {"name": "fail2ban.service", "restart_on": [entry["path"]]}
