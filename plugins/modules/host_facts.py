@@ -46,6 +46,7 @@ client:
   description: The address from which the controller came, empty unless it came over SSH.
   returned: always
   type: str
+<<<<<<< HEAD
 router_advertisements:
   description: Whether the kernel has its IPv6 default route from a router that announced itself.
   returned: always
@@ -60,6 +61,13 @@ guard:
   returned: always
   type: dict
 addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
+=======
+addresses:
+  description: All its addresses but those of loopback and of bridges to containers.
+  returned: always
+  type: list
+  elements: str
+>>>>>>> d3bd2ca (verify_exposure: a scan from outside, over IPv4 and IPv6, held against the declarations; docs of the firewall)
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
 users: {description: Accounts and their numbers., returned: always, type: dict}
@@ -90,6 +98,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _guard
 from ..module_utils._ssh import connection
 
+# Interfaces that lead to containers and virtual machines of the host itself.
+CONTAINERS = re.compile(r"docker|br-[0-9a-f]{12}$|veth|cni|cali|flannel|vxlan\.|lxdbr|virbr|podman")
 SPEC = {"contact_required": {"type": "bool", "default": True}}
 
 
@@ -154,8 +164,8 @@ def busy(cloud_init: str = "/run/cloud-init", lock: str = "/var/lib/dpkg/lock-fr
 
 
 def addresses(text: str) -> list[str]:
-    """The addresses in the output of C(ip -json address), without loopback and link-local ones."""
-    links = json.loads(text or "[]")
+    """The addresses in the output of C(ip -json address), without loopback, link-local and the host's own bridges."""
+    links = [link for link in json.loads(text or "[]") if not CONTAINERS.match(link.get("ifname", ""))]
     found = [info.get("local", "") for link in links for info in link.get("addr_info", [])]
     return [a for a in found if a and not a.startswith(("127.", "fe80:")) and a != "::1"]
 

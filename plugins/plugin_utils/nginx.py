@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 JAIL = "/etc/fail2ban/jail.d/bulwark-nginx.local"
+LOOPBACK = ("127.0.0.0/8", "::1")
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 DOMAIN = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 # A long wait between two parts of an answer is normal for a stream and a fault everywhere else.
@@ -378,7 +379,7 @@ def nginx_files(plan: dict[str, Any], present: list[str], acme: dict[str, Any]) 
     return files
 
 
-def nginx_jail_files(plan: dict[str, Any], enabled: bool, balancers: list[str]) -> list[dict[str, Any]]:
+def nginx_jail_files(plan: dict[str, Any], enabled: bool, spared: list[str]) -> list[dict[str, Any]]:
     """Entries for the module C(files): who guesses passwords or asks too often is banned from the ports of the sites.
 
     A ban of a load balancer would be one of everybody; those that nobody declared have private addresses.
@@ -392,7 +393,7 @@ def nginx_jail_files(plan: dict[str, Any], enabled: bool, balancers: list[str]) 
         "backend = auto",
         "logpath = /var/log/nginx/error.log",
         f"port = {ports}",
-        f"ignoreip = %(known/ignoreip)s {' '.join([*PRIVATE, *balancers])}",
+        f"ignoreip = {' '.join(dict.fromkeys([*LOOPBACK, *PRIVATE, *spared]))}",
     ]
     lines = ["# Managed by Ansible (bulwark.stack.nginx_certbot).", "[nginx-http-auth]", *common]
     # A page may well ask for more than it gets; who is refused this often does not read the answers.

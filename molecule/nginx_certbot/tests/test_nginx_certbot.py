@@ -161,6 +161,8 @@ def public(run, stranger):
 
     yield _public
     run("fail2ban-client unban --all")
+    run("ip address del 198.51.100.1/24 dev eth0")
+    stranger("ip", "address", "del", "198.51.100.2/24", "dev", "eth0")
 
 
 def banned(run, jail):

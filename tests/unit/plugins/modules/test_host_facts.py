@@ -61,9 +61,12 @@ def test_addresses_are_addresses_and_nothing_else():
         },
         {"ifname": "wg0", "addr_info": [{"local": "10.0.0.1", "address": "10.0.0.2"}]},
         {"ifname": "eth1"},
+        {"ifname": "docker0", "addr_info": [{"local": "172.17.0.1"}]},
+        {"ifname": "br-0123456789ab", "addr_info": [{"local": "172.28.0.1"}]},
+        {"ifname": "br-lan", "addr_info": [{"local": "192.0.2.1"}]},
         {},
     ]
-    assert host_facts.addresses(json.dumps(links)) == ["203.0.113.5", "2001:db8::5", "10.0.0.1"]
+    assert host_facts.addresses(json.dumps(links)) == ["203.0.113.5", "2001:db8::5", "10.0.0.1", "192.0.2.1"]
     assert host_facts.addresses("") == []
 
 

@@ -294,7 +294,7 @@ def test_jails():
     assert jails.sections() == ["nginx-http-auth", "nginx-limit-req"]
     for name in jails.sections():
         assert jails[name]["port"] == "80,443,8443"
-        assert {"%(known/ignoreip)s", "10.0.0.0/8", "203.0.113.0/24"} <= set(jails[name]["ignoreip"].split())
+        assert {"::1", "10.0.0.0/8", "203.0.113.0/24"} <= set(jails[name]["ignoreip"].split())
     assert nginx_jail_files(plan(site()), False, []) == [{"path": entry["path"], "state": "absent"}]
     restarted = {unit["name"]: unit for unit in nginx_units(plan(site()), ACME, True)}["fail2ban.service"]
     assert restarted == {"name": "fail2ban.service", "restart_on": [entry["path"]]}
