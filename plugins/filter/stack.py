@@ -67,17 +67,15 @@ FILTERS = {
         "docker_files",
         "docker_units",
     ),
-<<<<<<< HEAD
-    "hardening_rules": (
-        "base_hardening_plan",
-        "base_hardening_profile_problems",
-=======
     "exposure": (
         "exposure_targets",
         "exposure_udp_ports",
         "exposure_compared",
         "exposure_report",
->>>>>>> d3bd2ca (verify_exposure: a scan from outside, over IPv4 and IPv6, held against the declarations; docs of the firewall)
+    ),
+    "hardening_rules": (
+        "base_hardening_plan",
+        "base_hardening_profile_problems",
     ),
     "host_plan": (
         "planned_services",

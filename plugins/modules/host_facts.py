@@ -46,7 +46,6 @@ client:
   description: The address from which the controller came, empty unless it came over SSH.
   returned: always
   type: str
-<<<<<<< HEAD
 router_advertisements:
   description: Whether the kernel has its IPv6 default route from a router that announced itself.
   returned: always
@@ -60,14 +59,11 @@ guard:
   description: Whether a change of SSH, accounts or firewall waits for its confirmation, and what the last rollback did.
   returned: always
   type: dict
-addresses: {description: All its addresses but the loopback ones., returned: always, type: list, elements: str}
-=======
 addresses:
   description: All its addresses but those of loopback and of bridges to containers.
   returned: always
   type: list
   elements: str
->>>>>>> d3bd2ca (verify_exposure: a scan from outside, over IPv4 and IPv6, held against the declarations; docs of the firewall)
 packages: {description: Installed packages and their versions., returned: always, type: dict}
 held: {description: Installed packages that dpkg holds at their version., returned: always, type: list, elements: str}
 users: {description: Accounts and their numbers., returned: always, type: dict}

@@ -13,26 +13,14 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reach import KEY, NO_QUESTIONS, RULES, docker, network_of
+from reach import KEY, NO_QUESTIONS, RULES, network_of
 
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
-def name(host):
-    return host.backend.get_pytest_id().partition("://")[2]
-
-
-@pytest.fixture
 def address(name):
     return network_of(name, "IPAddress")
-
-
-@pytest.fixture
-def stranger(name):
-    """Runs a command on the other test host."""
-    other = name[:-1] + ("2" if name.endswith("3") else "3")
-    return lambda *words: docker("exec", other, *words)
 
 
 @pytest.fixture
@@ -92,11 +80,24 @@ def play(name, address, tmp_path):
 def ufw_rules(address):
     """Calls the module alone over SSH, as root, and gives its result."""
 
-    def _call(rules, *words):
-        arguments = json.dumps({"rules": rules})
+    def _call(rules, *words, **options):
+        arguments = json.dumps({"rules": rules, **options})
         command = [str(BIN / "ansible"), "all", "-i", f"{address},", "-u", "deploy", "-b", "--private-key", str(KEY)]
         command += [f"--ssh-common-args={' '.join(NO_QUESTIONS)}", "-m", "bulwark.stack.ufw_rules", "-a", arguments]
         out = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False).stdout
         return json.loads(out[out.index("=> {") + 3 : out.rindex("}") + 1])
 
     return _call
+
+
+@pytest.fixture
+def listening(host):
+    """Something that answers on these ports, whatever the firewall says."""
+    server = "import http.server,sys; http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
+    ports = (8080, 8081, 8082, 8443)
+    for port in ports:
+        host.run_test(f'systemd-run -q --unit test-{port} python3 -c "{server}" {port}')
+    for port in ports:
+        host.run(f"for i in $(seq 50); do ss -ltn | grep -q :{port} && break; sleep 0.1; done")
+    yield
+    host.run("systemctl stop " + " ".join(f"test-{port}" for port in ports))

@@ -20,6 +20,14 @@ def docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def network_of(name: str, key: str) -> str:
-    return docker(
-        "inspect", "--format", "{{range .NetworkSettings.Networks}}{{." + key + "}}{{end}}", name
-    ).stdout.strip()
+    return docker("inspect", "--format", "{{.NetworkSettings.Networks.bridge." + key + "}}", name).stdout.strip()
+
+
+def reaches(stranger, address: str, port: int) -> bool:
+    code = f"import socket; socket.create_connection(('{address}', {port}), timeout=1)"
+    return stranger("python3", "-c", code).returncode == 0
+
+
+def declared(rules=RULES):
+    ssh = {"port": "22", "from": ["any"], "name": "ssh"}
+    return [ssh, *({**rule, "port": str(rule["port"])} for rule in rules if rule["from"])]

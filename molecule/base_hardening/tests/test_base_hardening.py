@@ -6,32 +6,7 @@ import contextlib
 import socket
 import time
 
-import pytest
-from reach import KEY, NO_QUESTIONS, RULES
-
-
-@pytest.fixture
-def listening(host):
-    """Something that answers on these ports, whatever the firewall says."""
-    server = "import http.server,sys; http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]))"
-    ports = (8080, 8081, 8082, 8443)
-    for port in ports:
-        host.run_test(f'systemd-run -q --unit test-{port} python3 -c "{server}" {port}')
-    for port in ports:
-        host.run(f"for i in $(seq 50); do ss -ltn | grep -q :{port} && break; sleep 0.1; done")
-    yield
-    host.run("systemctl stop " + " ".join(f"test-{port}" for port in ports))
-
-
-def reaches(stranger, address: str, port: int) -> bool:
-    code = f"import socket; socket.create_connection(('{address}', {port}), timeout=1)"
-    return stranger("python3", "-c", code).returncode == 0
-
-
-def declared(rules=RULES):
-    ssh = {"port": "22", "from": ["any"], "name": "ssh"}
-    return [ssh, *({**rule, "port": str(rule["port"])} for rule in rules if rule["from"])]
-
+from reach import KEY, NO_QUESTIONS, RULES, declared, reaches
 
 # -- SSH
 
