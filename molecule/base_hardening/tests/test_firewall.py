@@ -28,14 +28,19 @@ def test_ssh_can_be_limited(ufw_rules, stranger, address):
 def test_egress_policy(run, ufw_rules, ssh, stranger, address):
     other = network_of(stranger.name, "IPAddress")
     to = {"port": "22", "proto": "tcp", "to": [f"{other}/32"], "name": "other"}
+    # sudo looks up the name of its host, and waits for the answer.
+    names = {"port": "53", "proto": "udp", "to": ["any"], "name": "DNS"}
     reach = f"timeout 5 bash -c 'exec 3<>/dev/tcp/{other}/22'"
+    wide = [names, {**to, "port": "20:22"}, to]
     run(reach)
     try:
-        assert ufw_rules(declared(), egress_policy="deny", egress_rules=[{**to, "to": ["192.0.2.0/24"]}])["changed"]
+        assert ufw_rules(declared(), egress_policy="deny", egress_rules=[names, {**to, "to": ["192.0.2.0/24"]}])[
+            "changed"
+        ]
         assert "refused" in run(reach, ok=False)
         assert ssh("deploy").returncode == 0
-        assert ufw_rules(declared(), egress_policy="deny", egress_rules=[{**to, "port": "20:22"}, to])["changed"]
-        assert not ufw_rules(declared(), egress_policy="deny", egress_rules=[{**to, "port": "20:22"}, to])["changed"]
+        assert ufw_rules(declared(), egress_policy="deny", egress_rules=wide)["changed"]
+        assert not ufw_rules(declared(), egress_policy="deny", egress_rules=wide)["changed"]
         run(reach)
         before = run("cat /etc/ufw/user.rules /etc/ufw/user6.rules")
         run("ufw allow 9999/tcp && ufw delete allow 9999/tcp")
