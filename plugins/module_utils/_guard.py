@@ -18,6 +18,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -54,6 +55,9 @@ ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "shadow", "group", "gshad
 # Of these, lines with this beginning alone are ours to put back.
 LINES = {"/etc/fstab": "/swapfile ", "/etc/hosts": "127.0.1.1"}
 RESTARTED = {"/etc/systemd/journald.conf.d/": "systemd-journald.service", "/etc/fail2ban/": "fail2ban.service"}
+# Chains in the kernel beside those of UFW, and the files that load them.
+CHAIN = "bulwark-"
+AFTER = {"iptables": "/etc/ufw/after.rules", "ip6tables": "/etc/ufw/after6.rules"}
 LARGE = 262_144
 SERVICE = """# Managed by Ansible (bulwark.stack).
 [Unit]
@@ -316,13 +320,14 @@ class Return:
         for path in sorted(absent, reverse=True):
             with self.step(path):
                 self.remove(path)
-        for key, value in sorted(self.kept.data["sysctls"].items(), key=lambda item: "forward" not in item[0]):
-            with self.step(key):
-                self.sysctl(key, value)
         with self.step("systemd"):
             call("systemctl", "daemon-reload")
         with self.step("firewall"):
             self.firewall()
+        # After UFW, which sets some of its own.
+        for key, value in sorted(self.kept.data["sysctls"].items(), key=lambda item: "forward" not in item[0]):
+            with self.step(key):
+                self.sysctl(key, value)
         with self.step("units"):
             self.units()
         with self.step("ssh"):
@@ -421,6 +426,23 @@ class Return:
         if loaded and shutil.which("ufw"):
             enabled = re.search(r"^ENABLED=yes$", read("/etc/ufw/ufw.conf"), re.MULTILINE | re.IGNORECASE)
             call("ufw", *(("reload",) if enabled else ("--force", "disable")))
+            for program, path in AFTER.items():
+                if CHAIN not in read(path):
+                    self.drop_chains(program)
+
+    def drop_chains(self, program: str) -> None:
+        """Takes away the chains for what Docker publishes; UFW only knows those of its own name."""
+        rules = [shlex.split(line) for line in call(program, "-S").splitlines()]
+        for words in rules:
+            if words[0] == "-A" and not words[1].startswith(CHAIN) and words[-1].startswith(CHAIN):
+                call(program, "-D", *words[1:])
+        chains = [words[1] for words in rules if words[0] == "-N" and words[1].startswith(CHAIN)]
+        for verb in ("-F", "-X"):
+            for chain in chains:
+                call(program, verb, chain)
+        # Docker makes this one again when it starts; where it uses it now, the kernel keeps it.
+        with contextlib.suppress(GuardError):
+            call(program, "-X", "DOCKER-USER")
 
     def units(self) -> None:
         """Enabled or not, running or not, as they were; what was not there is switched off. First, who has to stop."""
@@ -621,7 +643,9 @@ class Guard:
 
     def before_firewall(self, top: str, *paths: str) -> None:
         """Before rules change, in files or in the kernel: going back loads them again, whichever was first."""
-        self.keep(True, paths=[top, *inside(top), *paths], firewall=True)
+        keys = re.findall(r"^\s*(net/[\w/-]+)\s*=", read(f"{top}/sysctl.conf"), re.MULTILINE)
+        sysctls = [key.replace("/", ".") for key in keys]
+        self.keep(True, paths=[top, *inside(top), *paths], sysctls=sysctls, firewall=True)
 
     def before_unit(self, name: str, *paths: str) -> None:
         self.keep(name in DOOR_UNITS, paths=paths, units=[name])

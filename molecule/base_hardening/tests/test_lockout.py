@@ -19,7 +19,8 @@ import pytest
 from reach import KEY, NO_QUESTIONS, docker, network_of
 
 BIN = Path(sys.executable).parent
-SECONDS = 12
+# Enough for a machine that is busy: a run that is slower is put back as well, and says so in other words.
+SECONDS = 30
 SEED = int(os.environ.get("BULWARK_SEED") or time.time() % 100_000)
 DICE = random.Random(SEED)
 # openssl passwd -6 -salt salt secret
@@ -75,7 +76,7 @@ def difference(before, after):
 SAME: tuple[list[str], list[str]] = ([], [])
 
 
-def wait_until(condition, seconds=40):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -185,10 +186,13 @@ def test_the_host_restarts_before_the_proof(module, name, host, run, armed, requ
     assert armed()
     # As a loss of power: nothing has time to end.
     docker("restart", "-t", "0", name)
+    # A container has new kernel parameters of its network then.
+    before = Counter({line: count for line, count in before.items() if not line.startswith("net.")})
     assert wait_until(lambda: host.run("systemctl is-active ssh.service").rc == 0 and not armed())
     ssh = request.getfixturevalue("ssh")
     assert ssh("deploy", "sudo -n id -u").stdout.strip() == "0"
-    assert difference(before, doors(run)) == SAME
+    after = Counter({line: count for line, count in doors(run).items() if not line.startswith("net.")})
+    assert difference(before, after) == SAME
     assert "the host restarted before the change was confirmed" in module("guard", state="read")["put_back"]
     module("guard", state="told")
 
