@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._cloud import http
-from plugins.module_utils._cloud.connection import Answer, proxy_for, urlsplit
+from plugins.module_utils._cloud.connection import Answer
 from plugins.module_utils._cloud.errors import CloudError
 from plugins.module_utils._cloud.http import Account
-from plugins.module_utils._cloud.providers import PROVIDERS, api_error
+from plugins.module_utils._cloud.providers import PROVIDERS
 from tests.cloud.simulator import Simulator
 
 DATE = "Fri, 20 Nov 2026 10:00:00 GMT"
@@ -49,14 +49,6 @@ def test_a_limit_is_waited_for_as_each_provider_says():
 def test_a_date_counts_by_the_clock_of_the_server():
     assert limited("vultr", retry_after="Fri, 20 Nov 2026 10:00:05 GMT") == 5
     assert limited("vultr", retry_after="soon") is None
-
-
-def test_the_four_shapes_of_errors():
-    assert api_error({"error": {"code": "forbidden", "message": "no"}}) == ("forbidden", "no")
-    assert api_error({"id": "unauthorized", "message": "no"}) == ("unauthorized", "no")
-    assert api_error({"error": "Invalid API token.", "status": 401}) == ("", "Invalid API token.")
-    assert api_error({"errors": [{"reason": "no", "field": "label"}, {"reason": "never"}]}) == ("", "no (label); never")
-    assert api_error(None) == api_error([]) == api_error({"error": None}) == ("", "")
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
@@ -158,15 +150,3 @@ def test_a_list_that_never_rests_ends_with_an_error(simulator, monkeypatch):
     )
     with account(simulator) as one, pytest.raises(CloudError, match="announces 9 entries and gives 3"):
         one.list_all("/servers", "servers")
-
-
-def test_proxies_are_those_of_the_environment(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    address = urlsplit("https://api.hetzner.cloud/v1")
-    assert proxy_for(address) is None
-    monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    assert proxy_for(address) == urlsplit("http://proxy.example:3128")
-    assert proxy_for(urlsplit("http://127.0.0.1:8080/v1")) is None
-    monkeypatch.setenv("no_proxy", ".hetzner.cloud")
-    assert proxy_for(address) is None
