@@ -29,7 +29,7 @@ class Host(NamedTuple):
     efi: bool = False
     forwarding: bool = False
     router_advertisements: bool = False
-    openssh_client: bool = True
+    quantum_safe_client: bool = True
     logins: list[str] = []
 
 
@@ -105,10 +105,10 @@ RULES = (
         "ssh_quantum_safe",
         "baseline",
         "5.1.12",
-        "What is recorded today cannot be read by a quantum computer later. Clients need OpenSSH 8.5 or the like.",
+        "What is recorded today cannot be read by a quantum computer later. Clients need OpenSSH 9.0 or the like.",
         # The names depend on the version; see base_hardening_ssh_settings.
         ssh={"KexAlgorithms": "quantum-safe"},
-        unless=lambda host: "" if host.openssh_client else "the connection plugin of this run has no such key exchange",
+        unless=lambda host: "" if host.quantum_safe_client else "the SSH client of this run offers no such key exchange",
     ),
     Rule(
         "ssh_sessions",

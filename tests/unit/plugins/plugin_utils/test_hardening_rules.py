@@ -9,7 +9,7 @@ import pytest
 from plugins.plugin_utils import hardening_rules as rules
 
 HOST = {"packages": {"cron": "3"}, "modules": [], "container": False, "efi": False, "router_advertisements": False}
-MORE = {"services": [], "forwarding": False, "logins": ["deploy"], "openssh_client": True}
+MORE = {"services": [], "forwarding": False, "logins": ["deploy"], "quantum_safe_client": True}
 
 
 def plan(profile="cis_level1", off=None, host=None, **more):
@@ -99,7 +99,7 @@ def test_only_who_is_named_may_log_in_at_level_1():
 
 def test_other_clients_keep_their_key_exchange():
     assert plan()["ssh"]["KexAlgorithms"] == "quantum-safe"
-    assert "KexAlgorithms" not in plan(openssh_client=False)["ssh"]
+    assert "KexAlgorithms" not in plan(quantum_safe_client=False)["ssh"]
 
 
 def test_lists_for_cron_belong_to_those_who_read_them():
