@@ -108,7 +108,7 @@ RULES = (
         "What is recorded today cannot be read by a quantum computer later. Clients need OpenSSH 9.0 or the like.",
         # The names depend on the version; see base_hardening_ssh_settings.
         ssh={"KexAlgorithms": "quantum-safe"},
-        unless=lambda host: "" if host.quantum_safe_client else "the SSH client of this run offers no such key exchange",
+        unless=lambda host: "" if host.quantum_safe_client else "the SSH client of this run offers none",
     ),
     Rule(
         "ssh_sessions",
