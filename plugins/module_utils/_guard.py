@@ -64,6 +64,7 @@ SERVICE = """# Managed by Ansible (bulwark.stack).
 Description=Put back SSH, accounts and firewall as they were before a change that nobody confirmed
 ConditionPathExists={root}/armed/state.json
 After=ssh.service ssh.socket ufw.service
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
@@ -77,6 +78,8 @@ WantedBy=multi-user.target
 TIMER = """# Managed by Ansible (bulwark.stack).
 [Unit]
 Description=Time to confirm a change of SSH, accounts or firewall
+# Each step of a run begins the time anew.
+StartLimitIntervalSec=0
 
 [Timer]
 OnActiveSec={seconds}
@@ -138,7 +141,9 @@ def sync_folder(path: str) -> None:
 
 
 def boot_id() -> str:
-    return read("/proc/sys/kernel/random/boot_id").strip()
+    """Changes with each start of the host; a container shares the number of the kernel, and not that of its init."""
+    started = read("/proc/1/stat").rpartition(")")[2].split()
+    return read("/proc/sys/kernel/random/boot_id").strip() + (f" {started[19]}" if len(started) > 19 else "")
 
 
 def sysctl_path(key: str) -> str:
@@ -497,7 +502,8 @@ def arm(seconds: int) -> Kept:
     @raises GuardError: the host could not come back by itself
     """
     kept = Kept("armed")
-    if not kept.exists:
+    new = not kept.exists
+    if new:
         kept.data.update(doors=True, boot=boot_id(), since=int(time.time()))
         kept.doors()
     kept.data["seconds"] = seconds
@@ -511,7 +517,12 @@ def arm(seconds: int) -> Kept:
         call("systemctl", "daemon-reload")
         call("systemctl", "restart", f"{NAME}.timer")
     except GuardError:
-        kept.drop()
+        # What was armed before stays so, and its time runs on.
+        if new:
+            kept.drop()
+        with contextlib.suppress(GuardError):
+            call("systemctl", "reset-failed", f"{NAME}.timer")
+            call("systemctl", "start", f"{NAME}.timer")
         raise
     sync_folder(f"{ETC}/multi-user.target.wants")
     return kept

@@ -2,7 +2,7 @@
 # What a host is like: its configuration, what listens, what the kernel filters, what runs. Compared before and after.
 cd /etc || exit
 find . \( -name 'passwd*' -o -name 'shadow*' -o -name 'group*' -o -name 'gshadow*' -o -name 'sub[ug]id*' -o -name sudoers.d \
-  -o -type d -empty -o -name .pwd.lock -o -name ld.so.cache -o -name 'bulwark-guard*' -o -name resolv.conf -o -name hosts \) -prune \
+  -o -type d -empty -o -name alternatives -o -name .pwd.lock -o -name ld.so.cache -o -name 'bulwark-guard*' -o -name resolv.conf -o -name hosts \) -prune \
   -o -type f -exec md5sum {} + -o -printf '%p %l %m %u\n' | sort
 find . \( -name 'passwd*' -o -name 'shadow*' -o -name 'g*shadow*' -o -name 'sub[ug]id*' \
   -o -name 'group*' -o -name 'bulwark-guard*' -o -name alternatives \) -prune -o -type f -printf '%p %m %u\n' |

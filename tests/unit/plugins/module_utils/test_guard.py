@@ -303,6 +303,18 @@ def test_no_change_without_a_way_back(box: Box) -> None:
     assert not box.armed
 
 
+def test_a_timer_that_does_not_start_again_leaves_the_old_way_back(box: Box) -> None:
+    config = box.path("etc/ssh/sshd_config")
+    box.guard().before(config)
+    Path(config).write_text("Port 2222\n")
+    box.broken = {"restart"}
+    with pytest.raises(SystemExit, match="could not be prepared"):
+        box.guard()
+    assert box.armed
+    _guard.put_back()
+    assert Path(config).read_text() == "Port 22\n"
+
+
 def test_a_module_that_undid_its_change_disarms(box: Box) -> None:
     first, second = box.guard(), box.guard()
     first.before(box.path("etc/ssh/sshd_config"))
