@@ -186,6 +186,8 @@ def test_the_host_restarts_before_the_proof(module, name, host, run, armed, requ
     assert difference(before, after) == SAME
     assert "the host restarted before the change was confirmed" in module("guard", state="read")["put_back"]
     module("guard", state="told")
+    code, said = request.getfixturevalue("play")()
+    assert code == 0, said
 
 
 def test_a_socket_goes_back_to_its_port(name, play, ssh, run, armed):
