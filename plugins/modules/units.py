@@ -45,7 +45,7 @@ options:
         elements: path
         default: []
       reload_on:
-        description: The same for a reload.
+        description: The same for a reload; a restart where a socket of O(units) accepts for the service.
         type: list
         elements: path
         default: []
@@ -131,7 +131,9 @@ SETTLE_SECONDS = 0.3
 ETC = "/etc/systemd/system"
 # Reloads leave no trace in systemd; this directory is empty after a boot, when every unit is newer than its files.
 STAMPS = "/run/bulwark-units"
-PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,InactiveExitTimestampMonotonic,Job"
+PROPERTIES = (
+    "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,InactiveExitTimestampMonotonic,Job,TriggeredBy"
+)
 RUNNING = {"active", "activating", "reloading"}
 
 
@@ -331,6 +333,10 @@ class Manager:
 
     def converge(self, unit: dict[str, Any]) -> None:
         name = unit["name"]
+        accepting = self.accepting(name)
+        if set(accepting) & set(self.done["restarted"]):
+            # It may have been restarted with its socket.
+            self.state[name] = parse_show(self.systemctl("show", "-p", PROPERTIES, name), [name])[name]
         # One that crashed and waits for its next try does not run, however often it was started before.
         crashed = self.state[name].get("SubState") == "auto-restart"
         running = self.state[name].get("ActiveState") in RUNNING and not crashed
@@ -346,7 +352,13 @@ class Manager:
             if changed_at(unit["restart_on"] + self.own_files(unit)) > started or self.would_restart(name):
                 self.act("restarted", "restart", unit)
             elif changed_at(unit["reload_on"]) > max(started, changed_at([f"{STAMPS}/{name}"])):
-                self.act("reloaded", "reload", unit)
+                # A server that is to accept again by itself finds its address taken by the socket.
+                self.act(*(("restarted", "restart") if accepting else ("reloaded", "reload")), unit)
+
+    def accepting(self, name: str) -> list[str]:
+        """The sockets of the service among these units that accept for it."""
+        sockets = self.state[name].get("TriggeredBy", "").split()
+        return [one for one in sockets if self.state.get(one, {}).get("ActiveState") in RUNNING]
 
     def draining(self, name: str) -> bool:
         """Whether it is on its way down with a job queued: a restart that an earlier call did not wait for."""

@@ -227,6 +227,19 @@ def test_a_restart_makes_the_reload_needless(thrice, systemd, tmp_path):
     assert (result["restarted"], result["reloaded"]) == (["app.service"], [])
 
 
+def test_a_service_behind_a_socket_is_restarted_instead(thrice, systemd, tmp_path):
+    (tmp_path / "app.conf").write_text("x")
+    systemd.add("app.socket", "active", "enabled", package="yes")
+    systemd.add("app.service", "active", "enabled", package="yes", TriggeredBy="app.socket")
+    service = {"name": "app.service", "reload_on": [str(tmp_path / "app.conf")]}
+    result = thrice({"name": "app.socket"}, service)
+    assert (result["restarted"], result["reloaded"]) == (["app.service"], [])
+    # Nobody accepts for it if the socket is off, or not ours to look at.
+    systemd.units["app.socket"]["ActiveState"] = "inactive"
+    os.utime(tmp_path / "app.conf", (time.time(), time.time()))
+    assert thrice({"name": "app.socket"}, service)["reloaded"] == ["app.service"]
+
+
 def test_a_failed_reload_is_tried_again(apply, systemd, tmp_path):
     (tmp_path / "app.conf").write_text("x")
     systemd.add("app.service", "active", "enabled", package="yes")
