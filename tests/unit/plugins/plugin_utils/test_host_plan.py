@@ -99,10 +99,11 @@ def test_overrides_are_kept_or_refused(total, services, overrides):
     try:
         shares = plan.host_plan_memory(total, services, overrides)
     except AnsibleFilterError:
-        floors = sum(share.memory_floor_mb for share in (*plan.SHARES.values(), plan.SYSTEM, plan.RESERVE))
-        # Refused although it would fit: only where what is left cannot hold the others at their usual size.
+        # Refused although it would fit: only where what is left cannot hold the others at their least.
         others = plan.host_plan_memory(total, services)
-        assert wanted + max(floors, sum(others[name] for name in ("system", "reserve"))) > total
+        least = {name: plan.SHARES[name].memory_floor_mb for name in services}
+        least.update({name: others[name] for name in ("system", "reserve")})
+        assert wanted + sum(megabytes for name, megabytes in least.items() if name not in overrides) > total
         return
     assert sum(shares.values()) <= total
     assert all(shares[name] == value for name, value in overrides.items() if name in shares)
