@@ -8,7 +8,8 @@ find . \( -name 'passwd*' -o -name 'shadow*' -o -name 'g*shadow*' -o -name 'sub[
   -o -name 'group*' -o -name 'bulwark-guard*' -o -name alternatives \) -prune -o -type f -printf '%p %m %u\n' |
   grep -v -e sudoers.d -e pwd.lock | sort
 for program in iptables ip6tables; do $program -S | grep -v f2b-; done
-ss -Hltn | awk '{print $4}' | sort -u
+# 127.0.0.11 is the name server of the container engine, on another port after each restart.
+ss -Hltn | awk '$4 !~ /^127\.0\.0\.11:/ {print $4}' | sort -u
 sshd -T
 sysctl -a 2>/dev/null | grep -E '^net\.ipv[46]\.(conf\.(all|default)|ip_forward|icmp|tcp_(syn|rfc))' | grep -v -e stable_secret -e mtu
 for unit in ssh.service ssh.socket fail2ban.service unattended-upgrades.service systemd-timesyncd.service \
