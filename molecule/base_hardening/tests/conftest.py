@@ -102,6 +102,19 @@ def play(name, address, tmp_path):
 
 
 @pytest.fixture
+def through_socket(run):
+    """Lets a socket accept for sshd, as on Ubuntu, until the test is over."""
+    switched = []
+
+    def _through_socket():
+        switched.append(run("systemctl disable --now ssh.service && systemctl enable --now ssh.socket"))
+
+    yield _through_socket
+    if switched:
+        run("systemctl disable --now ssh.socket; systemctl stop ssh.service; systemctl enable --now ssh.service")
+
+
+@pytest.fixture
 def ufw_rules(address):
     """Calls the module alone over SSH, as root, and gives its result."""
 

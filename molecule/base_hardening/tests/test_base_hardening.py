@@ -197,11 +197,10 @@ def test_nobody_who_could_come_in(play):
 # -- another port, and back
 
 
-def test_ssh_moves_to_another_port(name, play, ssh, run, ufw_rules, stranger, address):
+def test_ssh_moves_to_another_port(name, play, ssh, run, ufw_rules, stranger, address, through_socket):
     activated = name.endswith("13")
     if activated:
-        # As Ubuntu does it: a socket accepts, and the service starts with the first connection.
-        run("systemctl disable --now ssh.service && systemctl enable --now ssh.socket")
+        through_socket()
     code, said = play(base_hardening_ssh_port=2222)
     assert code == 0, said
     assert "set ansible_port to 2222 and run again" in said
