@@ -18,7 +18,7 @@ from .http import Account, CloudError
 from .marks import MARK, from_tags, to_tags
 from .plan import Resource
 from .records import SingleRecords
-from .wish import common_image, key_body, key_name, own_image
+from .wish import common_image, key_body, key_name, own_image, sources_by_port
 
 STATUS = {"active": "running", "off": "stopped", "new": "pending"}
 ANY = {"addresses": ["0.0.0.0/0", "::/0"]}
@@ -336,11 +336,7 @@ def read_rules(firewall: Mapping[str, Any]) -> list[str]:
 
 
 def write_rules(lines: Sequence[str]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for line in lines:
-        protocol, port, source = line.split()
-        groups.setdefault((protocol, port), []).append(source)
     return [
         {"protocol": protocol, "sources": {"addresses": sources}, **({"ports": port} if port != "-" else {})}
-        for (protocol, port), sources in groups.items()
+        for (protocol, port), sources in sources_by_port(lines).items()
     ]

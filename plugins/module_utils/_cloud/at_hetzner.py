@@ -15,7 +15,7 @@ from .http import Account, CloudError
 from .marks import MARK, from_labels, to_labels
 from .plan import Resource
 from .records import RECORD_TTL_SECONDS, zone_of
-from .wish import key_body, key_name
+from .wish import key_body, key_name, sources_by_port
 
 HEALTH = {"protocol": "tcp", "interval": 15, "timeout": 10, "retries": 3}
 STATUS = {"running": "running", "off": "stopped", "stopping": "stopped"}
@@ -383,11 +383,7 @@ def read_rules(firewall: Mapping[str, Any]) -> list[str]:
 
 
 def write_rules(lines: Sequence[str]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for line in lines:
-        protocol, port, source = line.split()
-        groups.setdefault((protocol, port), []).append(source)
     return [
         {"direction": "in", "protocol": protocol, "source_ips": sources, **({"port": port} if port != "-" else {})}
-        for (protocol, port), sources in groups.items()
+        for (protocol, port), sources in sources_by_port(lines).items()
     ]

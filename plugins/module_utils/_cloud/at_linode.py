@@ -16,7 +16,7 @@ from .http import Account, CloudError
 from .marks import MARK, from_tags, to_tags
 from .plan import Resource
 from .records import SingleRecords
-from .wish import common_image, own_image
+from .wish import common_image, own_image, sources_by_port
 
 STATUS = {"running": "running", "offline": "stopped", "stopped": "stopped", "shutting_down": "stopped"}
 GONE = ("deleting", "billing_suspension")
@@ -338,20 +338,22 @@ def read_rules(rules: Mapping[str, Any]) -> list[str]:
     )
 
 
+def by_family(sources: Sequence[str]) -> dict[str, list[str]]:
+    done: dict[str, list[str]] = {}
+    for source in sources:
+        done.setdefault(f"ipv{ipaddress.ip_network(source).version}", []).append(source)
+    return done
+
+
 def write_rules(lines: Sequence[str]) -> dict[str, Any]:
-    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for line in lines:
-        protocol, port, source = line.split()
-        family = f"ipv{ipaddress.ip_network(source).version}"
-        groups.setdefault((protocol, port), {}).setdefault(family, []).append(source)
     inbound = [
         {
             "action": "ACCEPT",
             "protocol": protocol.upper(),
             "label": f"{protocol}-{port}".rstrip("-"),
-            "addresses": addresses,
+            "addresses": by_family(sources),
             **({"ports": port} if port != "-" else {}),
         }
-        for (protocol, port), addresses in groups.items()
+        for (protocol, port), sources in sources_by_port(lines).items()
     ]
     return {"inbound": inbound, "inbound_policy": "DROP", "outbound": [], "outbound_policy": "ACCEPT"}

@@ -100,6 +100,15 @@ def rule_lines(rules: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(lines)
 
 
+def sources_by_port(lines: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Protocol and port to the networks of all lines that C(rule_lines) made for them."""
+    done: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        protocol, port, source = line.split()
+        done.setdefault((protocol, port), []).append(source)
+    return done
+
+
 def firewalls(servers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:
     """Server name to the name and the rules of its firewall.
 
